@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 from pathlib import Path
 
 from backends.errors import StorageFullError, StorageUnavailableError
+from backends.private_files import create_private_file
 
 __all__ = ["check_lock_file", "lock_file_error", "storage_error"]
 
@@ -27,14 +27,15 @@ def storage_error(error: OSError, subject: object) -> StorageUnavailableError:
     return kind(f"{error.filename or subject}: {_reason(error)}")
 
 
-def check_lock_file(path: Path) -> None:
+def check_lock_file(path: Path, store: Path) -> None:
     """Create the lock file (mode 0600) if it is missing. Raises StorageUnavailableError if that is impossible.
 
-    Waiting for a lock on such a file would end with the timeout, and blame another writer.
+    It gets the owner of the store, or that of its folder if there is no store yet. Waiting for a lock on a file that
+    cannot be created would end with the timeout, and blame another writer.
     """
     try:
         if not path.exists():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            create_private_file(path, store if store.exists() else None)
     except OSError as error:
         raise lock_file_error(error, path) from error
 

@@ -19,6 +19,7 @@ import orjson
 
 from backends.errors import StorageBusyError, StorageUnavailableError
 from backends.os_errors import storage_error
+from backends.private_files import open_private, sync_folder
 
 __all__ = ["Move", "finish_replacement", "replace_files"]
 
@@ -50,7 +51,7 @@ class Move(NamedTuple):
             )
         self.source.rename(self.target)
         for folder in {self.source.parent, self.target.parent}:
-            _sync_folder(folder)
+            sync_folder(folder)
 
 
 def replace_files(location: Path, moves: Sequence[Move]) -> None:
@@ -60,14 +61,14 @@ def replace_files(location: Path, moves: Sequence[Move]) -> None:
     """
     plan = _plan_path(location)
     part = plan.with_name(f"{plan.name}.part")
-    with open(part, "wb", opener=_open_private) as file:
+    with open(part, "wb", opener=open_private) as file:
         # The lock belongs to the file, not to its name. A process that finds the plan waits for it.
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write(orjson.dumps([_to_json(move, plan.parent) for move in moves]))
         file.flush()
         os.fsync(file.fileno())
         part.rename(plan)
-        _sync_folder(plan.parent)
+        sync_folder(plan.parent)
         _run(plan, moves)
 
 
@@ -120,7 +121,7 @@ def _run(plan: Path, moves: Sequence[Move]) -> None:
     for move in moves:
         move.run()
     plan.unlink()
-    _sync_folder(plan.parent)
+    sync_folder(plan.parent)
 
 
 def _plan_path(location: Path) -> Path:
@@ -150,15 +151,3 @@ def _from_json(move: object, folder: Path) -> Move:
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

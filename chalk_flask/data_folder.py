@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from backends import Backend
-from chalk_flask.files import create_once, make_private_folder
+from backends.private_files import give_to_owner
+from chalk_flask.files import create_once, make_private_folder, open_without_links
 from chalk_flask.settings import Settings, SettingsError
 from chalk_flask.settings.data_folder import (
     STORE_ID_FILE,
@@ -51,10 +53,11 @@ def claim_data_folder(store: Backend, settings: Settings) -> None:
         log.warning("The folder data %s is also used by another store, see %s: give each its own.", folder, others[0])
         return
     _warn_of_other_folder(store, settings)
+    location = storage_location(settings.storage)
     try:
-        make_private_folder(folder)
-        content = StoreIdFile(store.store_id, storage_location(settings.storage), key).encode()
-        create_once(folder / STORE_ID_FILE, content)
+        with _given_to_owner(folder, Path(location)):
+            make_private_folder(folder)
+        create_once(folder / STORE_ID_FILE, StoreIdFile(store.store_id, location, key).encode())
     except OSError as error:
         log.warning("The store id cannot be written to the folder data %s: %s", folder, error.strerror)
 
@@ -69,10 +72,36 @@ def claimed_if_created(store: Backend, settings: Settings) -> Iterator[None]:
     folder = Path(settings.data)
     existed = folder.exists()
     try:
-        yield
+        with _given_to_owner(folder, Path(storage_location(settings.storage))):
+            yield
     finally:
         if not existed and folder.exists():
             claim_data_folder(store, settings)
+
+
+@contextmanager
+def _given_to_owner(folder: Path, store: Path) -> Iterator[None]:
+    """Give the folder with its files to the owner of the store, if this process is root and the block creates it.
+
+    Files that are created later have the owner of their folder.
+    """
+    existed = folder.exists()
+    try:
+        yield
+    finally:
+        if os.geteuid() == 0 and not existed:
+            for parent, _, names in os.walk(folder):
+                for path in (Path(parent), *(Path(parent) / name for name in names)):
+                    with suppress(OSError):
+                        _give_to_owner(path, store)
+
+
+def _give_to_owner(path: Path, store: Path) -> None:
+    descriptor = open_without_links(path)
+    try:
+        give_to_owner(descriptor, store)
+    finally:
+        os.close(descriptor)
 
 
 def _warn_of_other_folder(store: Backend, settings: Settings) -> None:

@@ -14,13 +14,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
+from backends.private_files import create_private_file, give_to_owner, make_folder, open_private, sync_folder
+
 __all__ = [
     "atomic_write",
     "create_once",
+    "create_private_file",
     "make_private_folder",
     "move_into_place",
     "open_below",
     "open_exclusive",
+    "open_private",
     "open_regular_file",
     "open_without_links",
     "path_without_link",
@@ -36,13 +40,19 @@ def make_private_folder(folder: Path) -> None:
     """Create a folder and its missing parents, and sync them to disk. An existing folder stays unchanged."""
     if not folder.is_dir():
         make_private_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(folder)
         sync_folder(folder.parent)
 
 
-def open_exclusive(path: Path) -> BinaryIO:
-    """Create a file and open it for writing and reading. Raises FileExistsError if it exists."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
+def open_exclusive(path: Path, *, for_store: bool = False) -> BinaryIO:
+    """Create a file and open it for writing and reading. Raises FileExistsError if it exists.
+
+    `for_store` gives a file that root creates to the owner of the folder, because it belongs to a store.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    if for_store:
+        give_to_owner(descriptor, path.parent)
+    return os.fdopen(descriptor, "w+b")
 
 
 def path_without_link(path: Path) -> Path:
@@ -103,15 +113,6 @@ def sync_file(file: IO[bytes]) -> None:
     os.fsync(file.fileno())
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush the names of the files in a folder to disk, and wait for it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def move_into_place(source: Path, target: Path) -> None:
     """Rename a synced file within a folder, and sync the folder. An existing target is replaced."""
     source.replace(target)
@@ -119,16 +120,18 @@ def move_into_place(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def atomic_write(path: Path, part: Path | None = None, *, sync_parent: bool = True) -> Iterator[BinaryIO]:
+def atomic_write(
+    path: Path, part: Path | None = None, *, sync_parent: bool = True, for_store: bool = False
+) -> Iterator[BinaryIO]:
     """Yield a new file that replaces `path` when the block ends; an exception in the block leaves `path` untouched.
 
     Until then the file is called `part`, by default a hidden name with random digits, next to `path`. Without
     `sync_parent`, the former file may reappear after a crash of the machine. An error names `path`, or its folder if
-    that does not exist.
+    that does not exist. `for_store` as in `open_exclusive`.
     """
     part = part or path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        file = open_exclusive(part)
+        file = open_exclusive(part, for_store=for_store)
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(part.parent)) from None
     except OSError as error:
@@ -147,13 +150,13 @@ def atomic_write(path: Path, part: Path | None = None, *, sync_parent: bool = Tr
 
 
 def create_once(path: Path, content: bytes) -> None:
-    """Create a file with this content unless it exists.
+    """Create a file of a store with this content unless it exists.
 
     If several processes do so at once, the first one decides the content. No reader sees an incomplete file.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with open_exclusive(part) as file:
+        with open_exclusive(part, for_store=True) as file:
             file.write(content)
             sync_file(file)
         with suppress(FileExistsError):

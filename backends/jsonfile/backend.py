@@ -43,6 +43,7 @@ from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import TenantTables
 from backends.os_errors import check_lock_file, lock_file_error, storage_error
+from backends.private_files import make_folder
 
 __all__ = ["JSONFileBackend"]
 
@@ -77,7 +78,7 @@ class JSONFileBackend(Backend):
         path = file_path(url).absolute()
         store = cls(path, collections)
         with _os_errors(path):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(path)
             store._open_mark.set()
             description = StoreFile.read(path)
             if description is None and not _tenant_folders(path):
@@ -262,7 +263,7 @@ class JSONFileBackend(Backend):
         # A new lock object each time: one that was created before a fork does not work after it.
         lock = FileLock(self._path / ".lock", mode=0o600, thread_local=False)
         try:
-            check_lock_file(self._path / ".lock")
+            check_lock_file(self._path / ".lock", self._path)
             lock.acquire(timeout=max(deadline - time.monotonic(), 0), poll_interval=0.005)
         except BaseException as error:
             self._thread_lock.release()

@@ -6,29 +6,16 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from backends.private_files import open_private, sync_folder
+
 __all__ = ["sync_folder", "write_file"]
 
 
 def write_file(path: Path, parts: Iterable[bytes], time_ns: int | None = None) -> None:
     """Write a file with mode 0600, and flush it to disk. `time_ns` becomes its modification time."""
-    with open(path, "wb", buffering=1 << 20, opener=_open_private) as file:
+    with open(path, "wb", buffering=1 << 20, opener=open_private) as file:
         file.writelines(parts)
         file.flush()
         if time_ns is not None:
             os.utime(path, ns=(time_ns, time_ns))
         os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush the file names of a folder to disk. Does nothing on Windows, where folders cannot be opened."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backends.errors import StorageBusyError, StoreInUseError
+from backends.private_files import open_private
 
 __all__ = ["OPEN_FILE", "OpenMark", "exclusive_lock"]
 
@@ -67,4 +68,4 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return open_private(str(path), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC)

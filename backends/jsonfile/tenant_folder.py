@@ -19,6 +19,7 @@ from backends.base import DamagedStoreError, Record, StorageUnavailableError
 from backends.jsonfile.file_copies import link_or_copy
 from backends.jsonfile.files import sync_folder, write_file
 from backends.memory.evaluator import NO_TABLES, Table, TenantTables
+from backends.private_files import make_folder
 
 __all__ = ["CURRENT_FILE", "Folder", "LoadedState"]
 
@@ -80,7 +81,7 @@ class Folder:
     def save(self, before: LoadedState, state: TenantTables, written: Iterable[str]) -> LoadedState:
         """Store `state` in one step and return it as loaded. Only the `written` tables differ from `before`."""
         if not self.path.is_dir():
-            self.path.mkdir(mode=0o700)
+            make_folder(self.path)
             sync_folder(self.path.parent)
         try:
             files = self._stage(before, state, written)

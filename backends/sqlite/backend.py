@@ -55,7 +55,7 @@ class SQLiteBackend(Backend):
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
         self.collections = {collection.name: collection for collection in collections}
         self._path = path
-        self._lock = WriteLock(_lock_path(path))
+        self._lock = WriteLock(_lock_path(path), path)
         self._readers = ConnectionPool(path, self._checkpoint_when_idle)
         self._query_cache = QueryCache()
         self._path_cleaner = PathCleaner()
@@ -89,7 +89,7 @@ class SQLiteBackend(Backend):
         """Create missing tables, columns and indexes, and rebuild the values of all records."""
         path = file_path(url)
         declared = list(collections)
-        restored = restore_parts(path, declared, WriteLock(_lock_path(path)))
+        restored = restore_parts(path, declared, WriteLock(_lock_path(path), path))
         return [*(f"created {part}" for part in restored), *super().repair(url, declared)]
 
     def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:

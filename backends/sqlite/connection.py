@@ -142,10 +142,10 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
 
 
 class WriteLock:
-    """Exclusive lock for the writers of all threads and processes."""
+    """Exclusive lock for the writers of all threads and processes, on a file beside the store."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, store: Path) -> None:
+        self._path, self._store = path, store
         self._threads = threading.Lock()
         self._processes = FileLock(path, mode=0o600, thread_local=False)
 
@@ -163,7 +163,7 @@ class WriteLock:
         if not self._threads.acquire(timeout=max(wait, 0)):
             raise StorageBusyError(f"another thread locked the store for more than {wait:g} seconds: try again")
         try:
-            check_lock_file(self._path)
+            check_lock_file(self._path, self._store)
             self._processes.acquire(timeout=max(wait, 0), poll_interval=_LOCK_POLL_SECONDS)
         except BaseException as error:
             self._threads.release()

@@ -8,7 +8,6 @@ without a version come from earlier versions of the program; their first write d
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import sqlite3
 from collections.abc import Collection as Items
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from backends.errors import DamagedStoreError, NewerStoreError, StorageUnavailableError
+from backends.private_files import create_private_file, make_folder
 from backends.records import Collection
 from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import WriteLock, connect, driver_errors
@@ -131,7 +131,7 @@ def prepare_database(path: Path, collections: Iterable[Collection], lock: WriteL
             schema = _checked_schema(path, parts)
             if not schema.additions(parts):
                 return schema, set()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, 0o777)
         with lock.hold(_LOCK_TIMEOUT_SECONDS):
             if not path.exists():
                 _create(path, declared)
@@ -248,7 +248,7 @@ def _create(path: Path, collections: Iterable[Collection]) -> None:
     part = path.with_name(f".{path.name}.new")
     for leftover in (part, part.with_name(part.name + "-wal"), part.with_name(part.name + "-shm")):
         leftover.unlink(missing_ok=True)
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    create_private_file(part)
     declared = list(collections)
     with contextlib.closing(connect(part, writes=True)) as connection:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")

@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 
 from chalk_flask.background.batch_writer import BatchWriter
-from chalk_flask.files import make_private_folder
+from chalk_flask.files import make_private_folder, open_private
 from chalk_flask.times import format_precise_timestamp
 
 __all__ = ["FILE_NAME", "MAX_PENDING_LINES", "AccessLog", "parse_line", "read_entries"]
@@ -112,7 +112,7 @@ class AccessLog:
 
     def _append(self, path: Path, lines: bytes) -> None:
         """Append the lines in one system call, so that lines of other processes never mix with them."""
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        file = open_private(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             # A full disk may have cut off the last line. The next line must not continue it.
             lines = b"\n" + lines if self._ends_incomplete else lines

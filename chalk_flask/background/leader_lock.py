@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from backends import InvalidStorageURLError
 from backends.base import file_path
+from chalk_flask.files import create_private_file, make_private_folder
 
 __all__ = ["LeaderLock", "leader_lock_for"]
 
@@ -69,7 +70,8 @@ class LeaderLock:
         if time.monotonic() < self._next_try:
             return False
         self._next_try = time.monotonic() + self._retry_interval
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_folder(self._path.parent)
+        create_private_file(self._path)
         try:
             self._lock.acquire(blocking=False)
         except Timeout:

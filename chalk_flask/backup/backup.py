@@ -25,7 +25,7 @@ from chalk_flask.backup.archive import Output, SourceFile, describe_file, write_
 from chalk_flask.backup.data_files import DataFolder
 from chalk_flask.backup.errors import BackupError
 from chalk_flask.backup.manifest import Manifest
-from chalk_flask.files import make_private_folder
+from chalk_flask.files import create_private_file, make_private_folder
 from chalk_flask.settings import Settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_timestamp, utc_now
@@ -111,6 +111,7 @@ def _staging_folder(data: Path) -> Iterator[Path]:
     """Yield an empty folder in `data`, and delete it at the end. Deletes what a killed backup has left behind."""
     make_private_folder(data)
     folder = data / STAGING_NAME
+    create_private_file(data / f"{STAGING_NAME}.lock")
     lock = FileLock(data / f"{STAGING_NAME}.lock", timeout=0, mode=0o600)
     try:
         lock.acquire()

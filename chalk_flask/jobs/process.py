@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 from filelock import FileLock, Timeout
 
+from chalk_flask.files import create_private_file
 from chalk_flask.logs import configure_logging
 from chalk_flask.settings import SETTINGS, Settings
 
@@ -62,7 +63,8 @@ class JobRequest:
 
 
 def process_lock(folder: Path, timeout: float = 0.0) -> FileLock:
-    """Return the lock that the process holds in the folder of the jobs, until it ends."""
+    """Return the lock that the process holds in the folder of the jobs, until it ends. Raises OSError."""
+    create_private_file(folder / LOCK_FILE)
     return FileLock(folder / LOCK_FILE, timeout=timeout, mode=0o600)
 
 

@@ -6,7 +6,6 @@ The store cannot hold it, because the import holds the write lock of the store w
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from chalk_flask.files import open_private
 
 __all__ = ["JobProgress", "PhaseProgress", "ProgressFile"]
 
@@ -80,7 +81,7 @@ class ProgressFile:
         """Replace the progress. An error is ignored, because the import is more important than its progress."""
         body = orjson.dumps(asdict(progress))
         with contextlib.suppress(OSError):
-            with open(self._part, "wb", opener=_open_private) as file:
+            with open(self._part, "wb", opener=open_private) as file:
                 file.write(body)
             self._part.replace(self._path)
 
@@ -115,7 +116,3 @@ class ProgressWriter:
             return
         self._file.write(JobProgress(tuple(self._phases), round(now - self._start, 2)))
         self._next_write = now + WRITE_INTERVAL_SECONDS
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -50,7 +50,7 @@ def store_upload(folder: Path, stream: IO[bytes], name: str, max_bytes: int, *, 
     make_private_folder(folder)
     path = folder / f"upload-{secrets.token_hex(16)}.zip"
     try:
-        with atomic_write(path, path.with_name(f".{path.stem}.part")) as file:
+        with atomic_write(path, path.with_name(f".{path.stem}.part"), for_store=True) as file:
             _copy(stream, file, name, max_bytes, folder)
             if not accepts_any:
                 _check_zip(file, name)

@@ -81,7 +81,8 @@ def store_change_list(job: ImportJob, diff: RosterDiff) -> None:
     Call it while the snapshot of the diff is open. `remove_expired` deletes a list whose run was not stored.
     """
     path = job.path.with_name(f"{job.run}.changes")
-    with contextlib.suppress(OSError), atomic_write(path, path.with_name(f".{path.name}.part")) as file:
+    part = path.with_name(f".{path.name}.part")
+    with contextlib.suppress(OSError), atomic_write(path, part, for_store=True) as file:
         write_change_list(file, diff.changes)
 
 

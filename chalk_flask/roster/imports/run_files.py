@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from chalk_flask.files import (
     atomic_write,
+    create_private_file,
     make_private_folder,
     move_into_place,
     open_below,
@@ -88,6 +89,7 @@ def folder_lock(folder: Path, timeout: float = LOCK_TIMEOUT_SECONDS) -> Iterator
     Raises OSError, and TimeoutError after `timeout` seconds.
     """
     make_private_folder(folder)
+    create_private_file(folder / LOCK_FILE)
     lock = FileLock(folder / LOCK_FILE, timeout=timeout, mode=0o600)
     try:
         lock.acquire(poll_interval=0.05)
@@ -111,7 +113,7 @@ def copy_package(
     """
     copy = folder / f".{run_id}.part"
     try:
-        with open_exclusive(copy) as target:
+        with open_exclusive(copy, for_store=True) as target:
             descriptor = open_below(source, subfolder)
             status = os.fstat(descriptor)
             if stat.S_ISDIR(status.st_mode):
@@ -131,7 +133,7 @@ def copy_package(
 def write_file(path: Path, content: bytes) -> None:
     """Write a small file in full or not at all; only its owner can read it. Raises OSError."""
     make_private_folder(path.parent)
-    with atomic_write(path, path.with_name(f".{path.stem}.tmp")) as file:
+    with atomic_write(path, path.with_name(f".{path.stem}.tmp"), for_store=True) as file:
         file.write(content)
 
 

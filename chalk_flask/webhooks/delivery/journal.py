@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from chalk_flask.files import atomic_write, make_private_folder
+from chalk_flask.files import atomic_write, make_private_folder, open_private
 from chalk_flask.outbox import Attempt
 from chalk_flask.tracebacks import RepeatedErrors
 from chalk_flask.webhooks.delivery.result import AttemptResult
@@ -94,13 +94,13 @@ class ResultJournal:
 
     def _open(self, path: Path) -> int:
         make_private_folder(path.parent)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_private(str(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
         self._size = os.fstat(descriptor).st_size
         return descriptor
 
     def _rewrite(self, path: Path, results: Iterable[AttemptResult]) -> None:
         content = b"".join(orjson.dumps(_to_dict(result)) + b"\n" for result in results)
-        with atomic_write(path, sync_parent=False) as file:
+        with atomic_write(path, sync_parent=False, for_store=True) as file:
             file.write(content)
         self.close()
         self._descriptor = self._open(path)
