@@ -129,14 +129,16 @@ def test_category_of_a_hidden_class_is_hidden(
     response = consumer.get("/categories")
     assert {one["sourcedId"]: one.get("metadata", {}).get("classId") for one in items(response)} == shown
     assert response.headers["X-Total-Count"] == str(len(shown))
-    unknown = error_message(consumer.get("/categories/none"), 404, "unknown_object", "unknown object")
+    unknown = "There is no category {!r}."
+    message = error_message(consumer.get("/categories/none"), 404, "unknown_object", "unknown object")
+    assert message == unknown.format("none")
     for category in ROSTER["categories"]:
         key = category["sourcedId"]
         single = consumer.get(f"/categories/{key}")
         if key in shown:
             assert single.json["category"].get("metadata", {}).get("classId") == shown[key]  # type: ignore[index]  # it is JSON
         else:
-            assert error_message(single, 404, "unknown_object", "unknown object") == unknown
+            assert error_message(single, 404, "unknown_object", "unknown object") == unknown.format(key)
     for class_id in ("c-1", "c-2", "c-3", "c-4"):
         expected = sorted(key for key, shown_id in shown.items() if shown_id == class_id)
         assert consumer.ids(f"/categories?filter=metadata.classId='{class_id}'") == expected

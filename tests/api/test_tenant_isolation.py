@@ -258,4 +258,5 @@ def test_with_opt_in_demographics_still_require_their_scope(twins: TwinTenants) 
     token, _ = services_of(twins.app).tokens.create("all but one", set(ALL) - {DEMOGRAPHICS}, "host")
     for path in ("/demographics", "/demographics/u-1", "/demographics/nope"):
         rejected = twins.send(token, IMS + path)
-        assert (rejected.status, rejected.header("WWW-Authenticate")) == (403, 'Bearer error="insufficient_scope"')
+        challenge = f'Bearer error="insufficient_scope", scope="{DEMOGRAPHICS}"'
+        assert (rejected.status, rejected.header("WWW-Authenticate")) == (403, challenge)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from joserfc import jws
 
-from chalk_flask.permissions.scopes import DEMOGRAPHICS, RESOURCE, ROSTER
+from chalk_flask.permissions.scopes import DEMOGRAPHICS, RESOURCE, ROSTER, ROSTER_CORE
 from tests.e2e.conftest import DEMO, Response, RunningService, run_command, serve
 from tests.support.deliveries import wait_until
 from tests.support.keys import AUDIENCE, ISSUER, ec_key, make_jwks, rsa_key, serve_jwks, sign_jwt
@@ -201,7 +201,8 @@ def test_token_has_only_requested_scopes_of_its_issuer(district: District) -> No
         assert [district.request(token, path).status for path in paths] == [200, 403, 403]
     without_scope = district.request(sign_jwt(OLD, iss=FILE_ISSUER, scope=DEMOGRAPHICS))
     assert (without_scope.status, without_scope.json["error"]) == (403, "forbidden")
-    assert without_scope.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+    challenge = f'Bearer error="insufficient_scope", scope="{ROSTER_CORE}"'
+    assert without_scope.headers["WWW-Authenticate"] == challenge
 
 
 def test_token_reads_only_the_tenant_of_its_audience(district: District) -> None:

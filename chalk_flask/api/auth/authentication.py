@@ -21,7 +21,7 @@ from chalk_flask.services import ServiceAddress
 
 __all__ = ["INVALID_TOKEN_CHALLENGE", "current_principal", "current_version", "make_auth", "require_scope"]
 
-BEARER_CHALLENGES = {401: "Bearer", 403: 'Bearer error="insufficient_scope"'}
+NO_TOKEN_CHALLENGE = "Bearer"
 INVALID_TOKEN_CHALLENGE = 'Bearer error="invalid_token"'
 """Challenge for an invalid token. A request without a token gets no error code (RFC 6750, section 3.1)."""
 BEARER_SCOPE_MESSAGE = "The bearer token does not have the required scope"
@@ -108,9 +108,10 @@ def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, address: Ser
             message, challenge = OAUTH1_MESSAGES[status] if address.url else NO_ADDRESS_MESSAGE, OAUTH1_CHALLENGE
         else:
             is_invalid = status == 401 and _has_bearer_token()
-            message, challenge = "", INVALID_TOKEN_CHALLENGE if is_invalid else BEARER_CHALLENGES[status]
+            message, challenge = "", INVALID_TOKEN_CHALLENGE if is_invalid else NO_TOKEN_CHALLENGE
         if status == 403:
             message = g.rejection = f"{message or BEARER_SCOPE_MESSAGE}: {_required_scopes()}."
+            challenge = OAUTH1_CHALLENGE if has_oauth1_header(request.environ) else _scope_challenge()
         return error_response(status, message, headers=[("WWW-Authenticate", challenge)])
 
     guard: Auth = auth
@@ -136,8 +137,16 @@ def require_scope(scope: str) -> None:
         g.required_scopes = [scope]
         is_signed = has_oauth1_header(request.environ)
         message = OAUTH1_MESSAGES[403] if is_signed else BEARER_SCOPE_MESSAGE
-        challenge = OAUTH1_CHALLENGE if is_signed else BEARER_CHALLENGES[403]
+        challenge = OAUTH1_CHALLENGE if is_signed else _scope_challenge()
         raise ApiError(403, f"{message}: {_required_scopes()}.", challenge=challenge)
+
+
+def _scope_challenge() -> str:
+    """Return the challenge that names the narrowest scope with which the current request would be accepted.
+
+    A client can request a token with it (RFC 6750, section 3).
+    """
+    return f'Bearer error="insufficient_scope", scope="{sort_scopes(g.required_scopes)[0]}"'
 
 
 def _required_scopes() -> str:

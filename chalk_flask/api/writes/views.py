@@ -16,6 +16,7 @@ from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads.envelopes import single_envelope
+from chalk_flask.api.reads.not_found import MAX_SHOWN_ID_LENGTH
 from chalk_flask.api.routes import WRITE_ROUTES, ApiRoot, WriteRoute
 from chalk_flask.api.url_paths import url_rule
 from chalk_flask.api.writes.json_body import parse_enveloped_object
@@ -79,7 +80,7 @@ def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
             require_scope(route.deletion_scope)
         key = _record_key(id, payload)
         tool, on_commit = _grade_tool(principal), _audit_on_commit(route, key, principal)
-        with _gradebook_errors_as_responses(route):
+        with _gradebook_errors_as_responses(route, key):
             stored = writes.put(services.store, principal.tenant, resource_type, key, payload, tool, on_commit)
         document = _render_for(services, route, root_url, principal, stored.body)
         return _put_response(route, root_url, key, document, stored.created)
@@ -91,7 +92,7 @@ def _delete_view(services: Services, _: ApiRoot, route: WriteRoute) -> View:
     def delete(id: str) -> Response:  # noqa: A002 - name of the id in the path
         principal = current_principal()
         tool, on_commit = _grade_tool(principal), _audit_on_commit(route, id, principal)
-        with _gradebook_errors_as_responses(route):
+        with _gradebook_errors_as_responses(route, id):
             writes.delete(services.store, principal.tenant, route.resource_type, id, tool, on_commit)
         response = Response(status=204)
         del response.headers["Content-Type"]
@@ -101,7 +102,7 @@ def _delete_view(services: Services, _: ApiRoot, route: WriteRoute) -> View:
 
 
 @contextmanager
-def _gradebook_errors_as_responses(route: WriteRoute) -> Iterator[None]:
+def _gradebook_errors_as_responses(route: WriteRoute, record_id: str) -> Iterator[None]:
     """Convert errors of the gradebook into ApiError.
 
     422 for an invalid payload, 404 for an unknown record, 403 for effects on hidden ones.
@@ -111,7 +112,8 @@ def _gradebook_errors_as_responses(route: WriteRoute) -> Iterator[None]:
     except writes.InvalidPayloadError as error:
         raise ApiError(422, f"{error}.") from None
     except writes.RecordNotFoundError:
-        raise ApiError(404, f"There is no {route.resource_type.singular_name} with this id here.") from None
+        shown = record_id[:MAX_SHOWN_ID_LENGTH]
+        raise ApiError(404, f"There is no {route.resource_type.singular_name} {shown!r}.") from None
     except writes.ForbiddenWriteError as error:
         raise ApiError(403, f"{error}.") from None
 

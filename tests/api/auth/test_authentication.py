@@ -56,7 +56,7 @@ def test_scope_opens_its_own_routes_only(serve: Callable[..., Flask], scope: str
                 assert response.status_code == 200
             else:
                 error_message(response, 403, "forbidden", "forbidden")
-                assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+                assert response.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
 
 
 def test_default_scopes_open_everything_but_demographics(serve: Callable[..., Flask]) -> None:

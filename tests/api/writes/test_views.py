@@ -214,13 +214,13 @@ def test_each_gradebook_scope_opens_its_own_method(serve: Callable[..., Flask], 
     app = serve()
     writer, deleter = (Tool(app, create_token(app, (scope,))) for scope in (GRADEBOOK_WRITE, GRADEBOOK_DELETE))
     for path, payload in PAYLOADS.items():
-        for response in (
-            deleter.send(f"{root}{path}/new", payload),
-            deleter.send(root + path, b"{"),
-            writer.delete(f"{root}{path}/new"),
+        for scope, response in (
+            (GRADEBOOK_WRITE, deleter.send(f"{root}{path}/new", payload)),
+            (GRADEBOOK_WRITE, deleter.send(root + path, b"{")),
+            (GRADEBOOK_DELETE, writer.delete(f"{root}{path}/new")),
         ):
             error_message(response, 403, "forbidden", "forbidden")
-            assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+            assert response.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{scope}"'
         assert writer.send(f"{root}{path}/new", payload).status_code == 201
         assert writer.get(f"{root}{path}/new").status_code == 403
         assert deleter.delete(f"{root}{path}/new").status_code == 204
@@ -244,7 +244,8 @@ def test_put_that_deletes_requires_the_scope_of_delete(filled: Flask, root: str,
     ):
         message = error_message(response, 403, "forbidden", "forbidden")
         assert message == "The bearer token does not have the required scope: gradebook.delete."
-        assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+        challenge = f'Bearer error="insufficient_scope", scope="{GRADEBOOK_DELETE}"'
+        assert response.headers["WWW-Authenticate"] == challenge
     assert {name: writer.get(name).json for name in PAYLOADS} == before
     assert writer.send(root + path, {envelope: record}).status_code == 200
     if collection != "/categories":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Self
 
+from flask import flash
 from wtforms import TextAreaField, ValidationError
 from wtforms.validators import InputRequired, Length
 
@@ -23,7 +24,7 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import GRADES
 from chalk_flask.permissions.restrictions import AccessRestrictions, InvalidRestrictionError
 
-__all__ = ["AccessForm", "demographics_note"]
+__all__ = ["AccessForm", "demographics_note", "flash_unknown_grades"]
 
 MAX_SCHOOLS = 200
 """Maximum number of schools in the picker. Others are entered by id."""
@@ -147,6 +148,16 @@ def school_choices(selected: Iterable[str]) -> list[tuple[str, str]]:
     missing = [each for each in others[:MAX_IDS] if _exists("schools", each)]
     named = [(key, f"{name} ({key})" if name else key) for key, name in schools.items()]
     return named + [(key, key) for key in missing]
+
+
+def flash_unknown_grades(restrictions: AccessRestrictions) -> None:
+    """Show a warning on the next page if no active student has one of the grades. Unknown ids are errors instead."""
+    api = current().api
+    for grade in sorted(restrictions.grades or ()):
+        quoted = grade.replace("'", "''")
+        found = api.get("/students", {"limit": 1, "filter": f"status='active' AND grades='{quoted}'"})
+        if found.ok and not found.total:
+            flash(f"No active student has the grade {grade}, so this choice shows nobody yet.", "warning")
 
 
 def demographics_note() -> str:

@@ -16,7 +16,7 @@ from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.tokens import ApiToken, TokenError
 from chalk_flask.console.context import current
 from chalk_flask.console.formatting import format_sentence
-from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note
+from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note, flash_unknown_grades
 from chalk_flask.console.pages.credentials.scopes import describe_scopes
 from chalk_flask.console.session_cookie import flash_secret, take_secret
 from chalk_flask.console.widgets.forms import ConsoleForm, select_choices
@@ -131,6 +131,7 @@ def create_token() -> ResponseReturnValue:
         form.label.errors = [f"{error}."]
         return _new_token_page(form, 422)
     flash_secret(_subject(token), value or "")
+    flash_unknown_grades(form.restrictions)
     return redirect(url_for("console.show_token", token_id=token.id), 303)
 
 

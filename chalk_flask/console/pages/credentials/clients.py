@@ -17,7 +17,7 @@ from chalk_flask.auth.clients import ClientError, OAuthClient
 from chalk_flask.auth.clients.assertions import parse_public_keys
 from chalk_flask.console.context import current
 from chalk_flask.console.formatting import format_sentence
-from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note
+from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note, flash_unknown_grades
 from chalk_flask.console.pages.credentials.api_tokens import describe_restrictions
 from chalk_flask.console.pages.credentials.scopes import describe_scopes
 from chalk_flask.console.session_cookie import flash_secret, take_secret
@@ -113,6 +113,7 @@ def create_client() -> ResponseReturnValue:
         return _new_client_page(form, 422)
     if secret:
         flash_secret(_subject(client), secret)
+    flash_unknown_grades(form.restrictions)
     return redirect(url_for("console.show_client", client_id=client.id), 303)
 
 

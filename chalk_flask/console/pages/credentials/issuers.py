@@ -13,7 +13,7 @@ from wtforms.validators import InputRequired, Length
 from chalk_flask.auth.jwt import IssuerError, IssuerStore, TrustedIssuer
 from chalk_flask.console.context import current
 from chalk_flask.console.formatting import format_sentence
-from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note
+from chalk_flask.console.pages.credentials.access_form import AccessForm, demographics_note, flash_unknown_grades
 from chalk_flask.console.pages.credentials.api_tokens import describe_restrictions
 from chalk_flask.console.pages.credentials.scopes import describe_scopes
 from chalk_flask.console.widgets.forms import TextField
@@ -94,6 +94,7 @@ def add_issuer() -> ResponseReturnValue:
         form.form_errors.append(_error_text(error))
         return _new_issuer_page(form, 422)
     flash("The issuer is trusted. The API accepts its tokens.", "success")
+    flash_unknown_grades(form.restrictions)
     return redirect(url_for("console.show_issuer", issuer_id=issuer.id), 303)
 
 

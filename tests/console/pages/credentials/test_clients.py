@@ -119,6 +119,12 @@ def test_restrictions_of_the_form_are_stored(owner: Console) -> None:
     assert "Only students of the grades" in visible_text(owner.get(f"{LIST}/{client.id}").text)
 
 
+def test_grade_without_students_is_a_warning(owner: Console) -> None:
+    for grades, warned in ((["05", "09"], ["05"]), (["10"], [])):
+        page = visible_text(owner.submit(NEW, action=LIST, label="Learning platform", grades=grades).text)
+        assert re.findall(r"No active student has the grade (\S+),", page) == warned
+
+
 def test_client_of_another_tenant_is_not_found(owner: Console) -> None:
     _, client = owner.services.clients.create("West app", DEFAULT, "west")
     assert "West app" not in owner.get(LIST).text

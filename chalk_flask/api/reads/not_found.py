@@ -1,0 +1,47 @@
+"""Error 404 of a read: it names the object of the path that was not found."""
+
+from __future__ import annotations
+
+from backends import KEY, Compare, Snapshot
+from chalk_flask.api.errors import ApiError
+from chalk_flask.api.routes import GRADEBOOK_COLLECTIONS, ReadRoute
+from chalk_flask.oneroster.relations import Ids
+from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy
+from chalk_flask.permissions.principal import Principal
+from chalk_flask.permissions.scopes import ROSTER_CORE, includes_scope
+
+__all__ = ["MAX_SHOWN_ID_LENGTH", "not_found"]
+
+MAX_SHOWN_ID_LENGTH = 80
+
+
+def not_found(route: ReadRoute, snapshot: Snapshot, ids: Ids, principal: Principal, policy: AccessPolicy) -> ApiError:
+    """Return the error for the first object of the path that was not found.
+
+    It says why an existing object was not found, but only to callers without access restrictions that can read all
+    rosters. All others get the same message for a hidden object as for an unknown one.
+    """
+    position = next(
+        (n for n, parent in enumerate(route.parents) if not parent.exists(snapshot, ids, n, policy.rows)), len(ids) - 1
+    )
+    collection = _collection(route, position)
+    name, shown = RESOURCES[collection].singular_name, ids[position][:MAX_SHOWN_ID_LENGTH]
+    is_explained = policy is UNRESTRICTED and includes_scope(principal.scopes, ROSTER_CORE)
+    if not is_explained or not snapshot.exists(collection, Compare(KEY, "=", ids[position])):
+        return ApiError(404, f"There is no {name} {shown!r}.")
+    return ApiError(404, f"The {name} {shown!r} {_reason(route, ids, position)}.")
+
+
+def _collection(route: ReadRoute, position: int) -> str:
+    is_parent = position < len(route.parents)
+    return route.parents[position].collection if is_parent else route.resource_type.name
+
+
+def _reason(route: ReadRoute, ids: Ids, position: int) -> str:
+    """Return why an object that exists is not found at its position of the path, to follow its id."""
+    if position < len(route.parents) and route.parents[position].within:
+        return f"does not belong to {ids[position - 1][:MAX_SHOWN_ID_LENGTH]!r}"
+    if _collection(route, position) in GRADEBOOK_COLLECTIONS:
+        return "is deleted"
+    return f"is not one of /{route.path.split('/')[1 + 2 * position]}"

@@ -1,0 +1,36 @@
+"""Owner of the files that commands create: root works on the store of a service, and does not lock it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands.test_imports import hold_import
+from tests.cli.conftest import SAMPLE, RunCommand
+from tests.conftest import url_in
+from tests.support.owners import give_to_other_user, owner_of, owners_below
+
+
+@pytest.mark.parametrize("data", ["", "elsewhere"], ids=["beside", "elsewhere"])
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_files_of_root_belong_to_the_owner_of_the_store(
+    kind: str, data: str, run: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "service"
+    folder.mkdir()
+    give_to_other_user(folder)
+    monkeypatch.setenv("CHALK_STORAGE", url_in(folder, kind))
+    if data:
+        monkeypatch.setenv("CHALK_DATA", data)
+    assert run("import", SAMPLE).code == 0
+    hold_import(run, tmp_path)
+    assert run("client", "create", "--label", "x", "--oauth1").code == 0
+    assert run("webhook", "create", "--url", "https://hooks.example.org/x", "--event", "entity.updated").code == 0
+    assert run("imports", "approve", "latest").code == 0
+    assert run("backup", tmp_path / "backup.tar.gz").code == 0
+    owners = owners_below(folder)
+    if data:
+        owners |= owners_below(tmp_path / data) | {owner_of(tmp_path / data)}
+    assert owners == {owner_of(folder)}
+    assert owner_of(tmp_path / "backup.tar.gz") == owner_of(tmp_path)
