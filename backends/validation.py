@@ -24,6 +24,9 @@ __all__ = [
     "validate_where",
 ]
 
+_MAY_HAVE_PASSWORD = re.compile(r"//[^/].*@|[?#;].*=")
+"""Part of a URL with a user name or a parameter. No error quotes a URL with one."""
+
 _FILE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:///([^?#]+)")
 
 
@@ -37,15 +40,15 @@ def file_path(url: str) -> Path:
     match = _FILE_URL.fullmatch(url)
     if not match:
         raise InvalidStorageURLError(
-            f"{url!r} names no file: write {scheme}:///relative/path or {scheme}:////absolute/path"
+            f"{_shown(url)} names no file: write {scheme}:///relative/path or {scheme}:////absolute/path"
             " (write ? and # in a name as %3F and %23)"
         )
     try:
         path = unquote(match[1], errors="strict")
     except UnicodeDecodeError as error:
-        raise InvalidStorageURLError(f"{url!r} is invalid: after percent-decoding it is not UTF-8") from error
+        raise InvalidStorageURLError(f"{_shown(url)} is invalid: after percent-decoding it is not UTF-8") from error
     if "\0" in path:
-        raise InvalidStorageURLError(f"{url!r} is invalid: a file name cannot contain a NUL character")
+        raise InvalidStorageURLError(f"{_shown(url)} is invalid: a file name cannot contain a NUL character")
     return Path(path)
 
 
@@ -186,3 +189,8 @@ def _check_single(value: Scalar, field: Field) -> None:
     _check_value(value, field)
     if isinstance(value, float) and math.isinf(value):
         raise InvalidQueryError(f"field {field.path!r} cannot store {value!r}: JSON has no such number")
+
+
+def _shown(url: str) -> str:
+    """Return a storage URL for a message, or only its scheme if it may contain a password."""
+    return f"the {url.partition(':')[0]} URL" if _MAY_HAVE_PASSWORD.search(url) else repr(url)

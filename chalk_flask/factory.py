@@ -90,7 +90,7 @@ def _create_services(settings: Settings) -> Services:
         # Access tokens are JWTs too, so their verifier precedes that of trusted issuers.
         jwt_verifier=jwt_verifier,
         authenticator=Authenticator((tokens, access_tokens, jwt_verifier)),
-        oauth1=OAuth1Verifier(store, cipher),
+        oauth1=OAuth1Verifier(store, cipher, on_use=clients.record_use),
         login_log=login_log,
         access_log=_create_access_log(settings, data),
         worker=_create_worker(settings, store, cipher, data),

@@ -1,10 +1,15 @@
-"""Actor of a thread: the administrator for whom it makes changes. Audit events name the actor in `by`."""
+"""Actor of a thread: the administrator or the user of a command for whom it makes changes.
+
+Audit events name the actor in `by`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["current_actor", "set_actor"]
+__all__ = ["acting_as", "current_actor", "set_actor"]
 
 _actor: ContextVar[str | None] = ContextVar("audit_actor", default=None)
 
@@ -14,6 +19,16 @@ def set_actor(administrator_id: str | None) -> None:
     _actor.set(administrator_id)
 
 
+@contextmanager
+def acting_as(user: str) -> Iterator[None]:
+    """Name this user of the operating system as actor in the events of the block."""
+    token = _actor.set(user)
+    try:
+        yield
+    finally:
+        _actor.reset(token)
+
+
 def current_actor() -> str | None:
-    """Return the id of the administrator for whom this thread makes changes, or None."""
+    """Return the administrator or user for whom this thread makes changes, or None."""
     return _actor.get()

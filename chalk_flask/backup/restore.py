@@ -39,6 +39,7 @@ from chalk_flask.files import make_private_folder, open_exclusive, sync_file, sy
 from chalk_flask.roster.changes.sequence import restart_sequence
 from chalk_flask.settings import Settings
 from chalk_flask.settings.data_folder import STORE_ID_FILE, StoreIdFile
+from chalk_flask.settings.setting_type import without_passwords
 from chalk_flask.storage import COLLECTIONS, check_readable
 from chalk_flask.times import utc_now
 
@@ -122,7 +123,8 @@ class _Target:
         """Return the configured place. Raises BackupError if something is in it that must not be replaced."""
         backend = backend_class(settings.storage)
         if not backend.durable:
-            raise BackupUnsupportedError(f"{settings.storage} loses its data when this command ends: use another store")
+            url = without_passwords(settings.storage)
+            raise BackupUnsupportedError(f"{url} loses its data when this command ends: use another store")
         finish_restore(settings.storage)
         target = cls(
             settings,

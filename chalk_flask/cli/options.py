@@ -11,6 +11,7 @@ import click
 from backends import Backend
 from chalk_flask.cli.errors import CommandError
 from chalk_flask.settings import SETTINGS, Setting, Settings, load_settings
+from chalk_flask.settings.setting_type import without_passwords
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -76,16 +77,18 @@ def settings_from_options(options: Mapping[str, Any]) -> Settings:
 def open_configured_store(settings: Settings, *, creates: bool = False) -> Iterator[Backend]:
     """Open the configured store; with `creates`, create it if it is missing. Else raises CommandError if it is.
 
-    If the command has the option --data, raises SettingsError for the folder `data` of another store. Raises
-    CommandError for a TenantError of the block.
+    Audit events of the block name the user of this process. If the command has the option --data, raises SettingsError
+    for the folder `data` of another store. Raises CommandError for a TenantError of the block.
     """
     from backends import open_store
+    from chalk_flask.audit.actor import acting_as
+    from chalk_flask.cli.package_import import current_user
     from chalk_flask.data_folder import claimed_if_created
     from chalk_flask.storage import COLLECTIONS
 
     if not creates:
         require_store(settings)
-    with open_store(settings.storage, COLLECTIONS) as store, tenant_errors():
+    with open_store(settings.storage, COLLECTIONS) as store, tenant_errors(), acting_as(current_user()):
         uses_data = DATA in click.get_current_context().params
         with claimed_if_created(store, settings) if uses_data else nullcontext():
             yield store
@@ -137,7 +140,7 @@ def check_durable(url: str, remedy: str = "give another --storage") -> None:
     from backends import backend_class
 
     if not backend_class(url).durable:
-        raise CommandError(f"{url} loses its data when this command ends: {remedy}")
+        raise CommandError(f"{without_passwords(url)} loses its data when this command ends: {remedy}")
 
 
 def as_json_option(function: Function) -> Function:

@@ -133,6 +133,7 @@ class TokenEndpoint:
             g.rejection = _reason(credentials, named_client)
             self.on_failure(named_client)
             raise _ClientError("Invalid client credentials.", status_code=401)
+        self._services.clients.record_use(client.id, client.last_used)
         self.on_success(client)
         return _AuthlibClient(client)
 

@@ -59,12 +59,14 @@ _NO_SECRET = StoredSecret("-" * 64)
 class OAuthClient(RevocableCredential):
     """OAuth client of a tenant. It authenticates with a secret, or with a key whose public part is in `jwks`.
 
-    `secrets` is sorted newest first; the former secrets are valid during the overlap of a rotation.
+    `secrets` is sorted newest first; the former secrets are valid during the overlap of a rotation. `last_used` is when
+    the client last obtained an access token or signed a request, up to a minute before.
     """
 
     secrets: tuple[StoredSecret, ...] = field(default=(), repr=False)
     jwks: Mapping[str, Any] | None = field(default=None, repr=False)
     rotated: datetime | None = None
+    last_used: datetime | None = None
 
     @property
     def principal(self) -> Principal:
@@ -104,6 +106,7 @@ class OAuthClient(RevocableCredential):
             "jwks": self.jwks,
             "rotated": format_timestamp(self.rotated),
             "revoked": format_timestamp(self.revoked),
+            "lastUsed": format_timestamp(self.last_used),
         }
 
     def public_dict(self) -> dict[str, Any]:
@@ -126,6 +129,7 @@ class OAuthClient(RevocableCredential):
             jwks=data.get("jwks"),
             rotated=parse_timestamp(data.get("rotated")),
             revoked=parse_timestamp(data.get("revoked")),
+            last_used=parse_timestamp(data.get("lastUsed")),
         )
 
 

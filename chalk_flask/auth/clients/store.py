@@ -13,10 +13,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from backends import Backend, Query, Snapshot
+from backends import Backend, Query, Record, Snapshot
 from chalk_flask.auth.clients.record import OAuthClient, StoredSecret
 from chalk_flask.auth.credential_store import RevocableCredentialStore
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
+from chalk_flask.background.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.caching import VersionedCache
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
@@ -55,6 +56,7 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
         self._cache: VersionedCache[str, tuple[OAuthClient | None, Principal | None]] = VersionedCache(
             MAX_CACHED_CLIENTS
         )
+        self._last_used = LastUsedTracker(store, CONTROL, COLLECTION, with_last_use)
 
     def create(
         self,
@@ -130,6 +132,13 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
         is_valid = (client or _NO_CLIENT).verify_secret(secret, self._now())
         return client if is_valid else None
 
+    def record_use(self, client_id: str, last_used: datetime | None) -> None:
+        """Record that a client obtained an access token or signed a request. Never waits for the store.
+
+        `last_used` is the stored time of its last use.
+        """
+        self._last_used.record(client_id, last_used, self._now())
+
     def find_active(self, client_id: str) -> OAuthClient | None:
         """Return the client with this id; None if it is unknown or revoked, or its tenant was deleted."""
         client, principal = self.find_at_version(client_id, self.version())
@@ -178,6 +187,14 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
 
 # Substitute for an unknown client, so that a secret is hashed and compared in any case.
 _NO_CLIENT = OAuthClient(id="", label="", tenant="", scopes=frozenset(), created=utc_now())
+
+
+def with_last_use(key: str, body: bytes, used: datetime) -> Record | None:
+    """Return the record of a stored client with the time of a use; None if a use within a minute is stored."""
+    client = OAuthClient.parse(body)
+    if client.last_used is not None and abs(used - client.last_used) < MIN_INTERVAL:
+        return None
+    return replace(client, last_used=used).to_record(key)
 
 
 def encrypted_secrets(control: Snapshot) -> list[str]:

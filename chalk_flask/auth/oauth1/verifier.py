@@ -76,10 +76,20 @@ class SignedRequest:
 
 
 class OAuth1Verifier:
-    """Verifier of signed requests. Thread-safe."""
+    """Verifier of signed requests. Thread-safe.
 
-    def __init__(self, store: Backend, cipher: SecretCipher, now: Callable[[], datetime] = utc_now) -> None:
+    `on_use` is called with the id of the client of each accepted request, and the stored time of its last use.
+    """
+
+    def __init__(
+        self,
+        store: Backend,
+        cipher: SecretCipher,
+        now: Callable[[], datetime] = utc_now,
+        on_use: Callable[[str, datetime | None], None] | None = None,
+    ) -> None:
         self._store = store
+        self._on_use = on_use
         self._cipher = cipher
         self._now = now
         self._nonces = NonceCache()
@@ -101,11 +111,17 @@ class OAuth1Verifier:
             note_rejection(_reason(principal, params))
             return None, version
         if self._nonces.check_and_remember(params.key, params.timestamp, params.nonce, int(now.timestamp())):
+            self._record_use(params.key, version)
             return principal, version
         note_rejection(
             f"the timestamp of client {principal.credential_id} is too old or too new, or its nonce was used"
         )
         return None, version
+
+    def _record_use(self, client_id: str, version: object) -> None:
+        signer = self._cache.get(client_id, version)
+        if self._on_use is not None and signer is not None:
+            self._on_use(client_id, signer.last_used)
 
     def _verify(
         self, params: _ProtocolParams, request: SignedRequest, version: object, now: datetime
@@ -127,7 +143,9 @@ class OAuth1Verifier:
             can_sign = client.revoked is None and client.uses_oauth1
             principal = apply_tenant_rules(snapshot, client.principal)
         client_secrets = self._decrypt_secrets(client if can_sign else OAuthClient.parse(self._stand_in))
-        signer = _Signer(client_secrets or _RANDOM_SECRETS, principal if can_sign and client_secrets else None)
+        signer = _Signer(
+            client_secrets or _RANDOM_SECRETS, principal if can_sign and client_secrets else None, client.last_used
+        )
         if signer.principal is not None:
             self._cache.put(client_id, version, signer)
         return signer
@@ -165,6 +183,7 @@ class _Signer:
 
     secrets: tuple[_Secret, ...] = field(repr=False)
     principal: Principal | None
+    last_used: datetime | None
 
     def has_signed(self, params: _ProtocolParams, request: SignedRequest, now: datetime) -> bool:
         texts = list(params.base_strings(request))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -21,9 +22,27 @@ from chalk_flask.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from backends import Backend
     from chalk_flask.settings import Settings
 
 __all__ = ["audit_command"]
+
+MAX_EVENTS = 100_000
+"""Maximum of --limit. So many events are in memory at once."""
+
+
+def _event_name(ctx: click.Context, option: click.Parameter, name: str | None) -> str:
+    """Return the name of an event, an empty text for none. Raises BadParameter for an unknown one."""
+    from difflib import get_close_matches
+
+    from chalk_flask.audit.events import EVENTS
+    from chalk_flask.audit.latest import READ
+
+    names = {READ, *EVENTS}
+    if name is not None and name not in names:
+        [closest] = get_close_matches(name, sorted(names), 1, cutoff=0)
+        raise click.BadParameter(f"there is no event {name[:80]!r}; did you mean {closest}?")
+    return name or ""
 
 
 @click.command(
@@ -37,11 +56,27 @@ __all__ = ["audit_command"]
     metavar="TIME",
     help="Show events since 2026-01-31 (UTC), or of the last 30m, 12h, 7d.  [default: all]",
 )
+@click.option(
+    "--until",
+    callback=timestamp_or_age,
+    metavar="TIME",
+    help="Show events before 2026-01-31 (UTC), or older than 30m, 12h, 7d.  [default: all]",
+)
+@click.option("--event", metavar="NAME", callback=_event_name, help="Show events of this name only, such as read.")
+@click.option("--limit", type=click.IntRange(1, MAX_EVENTS), metavar="NUMBER", help="Show the newest events only.")
 @click.option("--tenant", metavar="NAME", help="Show events of this tenant only.  [default: all tenants]")
 @as_json_option
 @settings_options("data")
-def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **options: Any) -> None:
-    """Show changes, logins, failed logins and reads, oldest first.
+def audit_command(
+    since: datetime | None,
+    until: datetime | None,
+    event: str,
+    limit: int | None,
+    tenant: str | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Show changes, logins, failed logins and reads, oldest first. Events of a change name its author in `by`.
 
     Changes and logins are in the store, reads of the last `audit_days` days in the folder `data`. An event contains
     ids, labels and counts. It never contains a secret, a name, or a value of a record or parameter.
@@ -50,28 +85,45 @@ def audit_command(since: datetime | None, tenant: str | None, as_json: bool, **o
     if tenant is not None:
         check_configured_tenant(settings, tenant)
     with ExitStack() as stack:
-        events = _read_events(stack, settings, since, tenant)
+        store = stack.enter_context(open_configured_store(settings))
+        events = _read_events(store, settings, tenant, _Selection(_to_text(since), _to_text(until), event), limit)
         if as_json:
             echo_result(as_json, {"entries": list(events)}, "")
             return
         count = 0
-        for count, event in enumerate(events, 1):  # noqa: B007 - the last value is the number of events
-            click.echo(_event_text(event))
+        for count, each in enumerate(events, 1):  # noqa: B007 - the last value is the number of events
+            click.echo(_event_text(each))
         if not count:
             click.echo("There are no events.", err=True)
 
 
+class _Selection(NamedTuple):
+    since: str
+    until: str
+    event: str
+
+
 def _read_events(
-    stack: ExitStack, settings: Settings, since: datetime | None, tenant: str | None
+    store: Backend, settings: Settings, tenant: str | None, selection: _Selection, limit: int | None
 ) -> Iterator[dict[str, Any]]:
+    """Yield the selected events, oldest first. With a limit, these are the newest ones."""
+    from chalk_flask.audit.latest import read_latest
     from chalk_flask.audit.timeline import read_timeline
     from chalk_flask.tenants.store import TenantStore
+
+    tenants = [tenant] if tenant is not None else [record.name for record in TenantStore(store).list()]
+    reads = Path(settings.data) / "reads"
+    if limit is None:
+        return read_timeline(store, reads, tenants, tenant=tenant, **selection._asdict())
+    latest = read_latest(store, reads, tenants, **selection._asdict())
+    newest = islice((each for each in latest if tenant is None or each.get("tenant", tenant) == tenant), limit)
+    return reversed([*newest])
+
+
+def _to_text(time: datetime | None) -> str:
     from chalk_flask.times import format_precise_timestamp
 
-    store = stack.enter_context(open_configured_store(settings))
-    tenants = [tenant] if tenant is not None else [record.name for record in TenantStore(store).list()]
-    earliest = format_precise_timestamp(since) if since else ""
-    return read_timeline(store, Path(settings.data) / "reads", tenants, earliest, tenant=tenant)
+    return format_precise_timestamp(time) if time else ""
 
 
 def _event_text(event: dict[str, Any]) -> str:

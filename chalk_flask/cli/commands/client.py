@@ -200,6 +200,7 @@ def _row(record: OAuthClient) -> tuple[str, ...]:
         data["state"],
         method,
         record.tenant,
+        data["lastUsed"] or "never",
         describe_restrictions(record.restrictions),
         record.label,
     )
@@ -209,4 +210,4 @@ def _table(records: Iterable[OAuthClient]) -> str:
     rows = [_row(record) for record in records]
     if not rows:
         return complete_hints("There are no clients. Create one: chalk-flask client create --label NAME")
-    return format_table(("ID", "STATE", "AUTHENTICATION", "TENANT", "RESTRICTIONS", "LABEL"), rows)
+    return format_table(("ID", "STATE", "AUTHENTICATION", "TENANT", "LAST USED", "RESTRICTIONS", "LABEL"), rows)

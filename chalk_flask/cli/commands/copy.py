@@ -10,6 +10,7 @@ import click
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import as_json_option, check_durable
 from chalk_flask.cli.progress import progress_line
+from chalk_flask.settings.setting_type import without_passwords
 
 if TYPE_CHECKING:
     from backends import Backend
@@ -49,11 +50,12 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
         try:
             counts = _copy(source_store, target_store, restart)
         except StoreNotEmptyError as error:
-            raise CommandError(f"{target} is unchanged: {error}") from error
+            raise CommandError(f"{without_passwords(target)} is unchanged: {error}") from error
         except IncompleteCopyError as error:
-            raise CommandError(f"{target}: {error}") from error
+            raise CommandError(f"{without_passwords(target)}: {error}") from error
         except StorageError as error:
-            raise CommandError(f"the copy to {target} failed: {error}. Start over with --restart") from error
+            message = f"the copy to {without_passwords(target)} failed: {error}. Start over with --restart"
+            raise CommandError(message) from error
     data = {"tenants": counts, "total": _total(counts), "target": storage_location(target)}
     echo_result(as_json, data, _summary_text(counts, storage_location(target)))
 
@@ -68,7 +70,8 @@ def _check_urls(source: str, target: str) -> None:
     if not store_exists(source):
         raise CommandError(f"there is no store to copy at {storage_location(source)}{slashes_hint(source)}")
     if _identity(source) == _identity(target):
-        raise CommandError(f"{source} and {target} are the same store: give another target")
+        names = " and ".join(map(without_passwords, (source, target)))
+        raise CommandError(f"{names} are the same store: give another target")
 
 
 def _identity(url: str) -> tuple[type[Backend], str]:
@@ -89,7 +92,7 @@ def _open(url: str, *, allow_incomplete: bool = False) -> Backend:
     try:
         return open_store(url, COLLECTIONS, allow_incomplete=allow_incomplete)
     except IncompleteCopyError as error:
-        raise CommandError(f"{url}: {error}") from error
+        raise CommandError(f"{without_passwords(url)}: {error}") from error
 
 
 def _copy(source: Backend, target: Backend, restart: bool) -> Counts:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from chalk_flask.cli.package_import import current_user
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand
 
 pytestmark = pytest.mark.usefixtures("empty_store")
@@ -70,7 +71,7 @@ def test_text_output_has_a_line_per_event(run: RunCommand, tmp_path: Path) -> No
     log_reads(tmp_path, datetime.now(UTC))
     first, second = run("audit").out.splitlines()
     assert re.fullmatch(
-        rf'\S+Z  default  token\.created  id={created["id"]} label="Reading app" scopes=https://\S+', first
+        rf'\S+Z  default  token\.created  id={created["id"]} label="Reading app" scopes=https://\S+ by=\S+', first
     )
     assert second.endswith("Z  default  read  by=5f0c rows=2")
 
@@ -79,6 +80,39 @@ def test_text_output_has_a_line_per_event(run: RunCommand, tmp_path: Path) -> No
 def test_since_selects_the_events_after_a_time(since: str, count: int, run: RunCommand, tmp_path: Path) -> None:
     log_reads(tmp_path, NOW - timedelta(days=30), NOW - timedelta(days=2))
     assert events(run, "--since", since) == ["read"] * count
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--until", "24h"], ["read"]),
+        (["--event", "token.created"], ["token.created"]),
+        (["--event", "read", "--since", "24h"], ["read"]),
+        (["--limit", "2"], ["token.created", "read"]),
+        (["--limit", "1", "--event", "read", "--until", "24h", "--tenant", "default"], ["read"]),
+        (["--event", "issuer.added"], []),
+    ],
+    ids=["until", "event", "reads", "limit", "all", "none"],
+)
+def test_options_select_events(options: list[str], expected: list[str], run: RunCommand, tmp_path: Path) -> None:
+    log_reads(tmp_path, NOW - timedelta(days=2))
+    assert run("token", "create", "--label", "x").code == 0
+    log_reads(tmp_path, datetime.now(UTC))
+    assert events(run, *options) == expected
+
+
+def test_unknown_event_is_a_usage_error(run: RunCommand) -> None:
+    result = run("audit", "--event", "token.create")
+    assert (result.code, "did you mean token.created?" in result.err) == (2, True)
+
+
+def test_events_of_commands_name_the_user(run: RunCommand) -> None:
+    created = run("token", "create", "--label", "x", "--json").json
+    run("client", "create", "--label", "x")
+    run("webhook", "create", "--url", "https://hooks.example.org/x")
+    run("token", "revoke", created["id"])
+    entries = run("audit", "--json").json["entries"]
+    assert [entry["by"] for entry in entries] == [current_user()] * 4
 
 
 def test_since_includes_events_of_exactly_that_time(run: RunCommand, tmp_path: Path) -> None:

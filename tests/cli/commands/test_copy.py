@@ -183,7 +183,9 @@ def test_copy_reports_counts_and_leaves_the_source_unchanged(run: RunCommand, tm
         ("json:///nowhere", "json:///b", "there is no store to copy at /"),
         ("sqlite:///chalk.db", "sqlite:///./x/../chalk.db", "are the same store"),
         ("sqlite:///chalk.db", "redis://b", "no backend for 'redis'"),
-        ("sqlite:///chalk.db", "json://b", "names no file"),
+        ("sqlite:///chalk.db", "json://b", "'json://b' names no file"),
+        ("sqlite:///chalk.db", "json://user:x@host/", "the json URL names no file"),
+        ("sqlite:///chalk.db", "json:///b?password=x", "the json URL names no file"),
     ],
 )
 def test_impossible_copy_is_rejected_and_creates_nothing(

@@ -179,6 +179,7 @@ def _row(client: OAuthClient) -> dict[str, Any]:
         "has_secret": bool(client.secrets),
         "created": client.created,
         "rotated": client.rotated,
+        "last_used": client.last_used,
         "scopes": describe_scopes(client.scopes),
         "is_restricted": bool(client.restrictions.to_dict()),
     }
