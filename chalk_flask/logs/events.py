@@ -45,6 +45,10 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
             "A request was answered (setting `log_requests`). `status`, `method`, `route`, `ms`, `bytes`, and the"
             " `tenant` and credential (`way`, `by`) if they are known."
         ),
+        "proxy.untrusted": (
+            "Once: a request has `X-Forwarded-*` headers, but is not from `trusted_proxy`, so they are ignored. `address`"
+            " of the sender, if it is private."
+        ),
         "statement.slow": (
             "A statement of the database took longer than `slow_statement_milliseconds`. `ms`, and the `statement`"
             " without its values."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from chalk_flask.oneroster.fields.base import OneRosterField, printable
@@ -41,8 +42,12 @@ REPEATING_FIELDS = frozenset(_repeating_fields())
 """
 
 
+SIMILAR_FIELDS = 5
+"""Number of fields that the message about an unknown field suggests."""
+
+
 class InvalidRestrictionError(ValueError):
-    """Invalid restriction; the message quotes it and lists the valid ones."""
+    """Invalid restriction; the message quotes it and lists valid ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +144,9 @@ def _parse_path(name: str) -> str:
         raise InvalidRestrictionError(f"{member} cannot be redacted: consumers need it to follow changes of a record")
     fields = [field for resource_type in RESOURCES.values() if (field := resource_type.fields.get(member))]
     if not fields or path.endswith(".") or not all(_has_part(field, part) for field in fields):
+        similar = get_close_matches(path, sorted(_redactable()), SIMILAR_FIELDS, cutoff=0)
         raise InvalidRestrictionError(
-            f"unknown field {printable(name)}; the fields that can be redacted are {', '.join(_redactable())},"
+            f"unknown field {printable(name)}; similar fields that can be redacted are {', '.join(similar)}, and"
             " metadata.*"
         )
     references = [field for field in fields if isinstance(field, RefField)]

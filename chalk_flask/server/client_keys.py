@@ -5,14 +5,19 @@ The server needs them before a request is authenticated. A request with an inval
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
 from urllib.parse import unquote
 from urllib.request import parse_http_list
 
 from chalk_flask.client_network import client_network
+from chalk_flask.logs import log_event
 
 __all__ = ["ClientAddresses", "credential_key", "is_search"]
+
+log = logging.getLogger(__name__)
 
 MAX_SIGNATURE_LENGTH = 8192
 """Maximum length of signature parameters that are parsed. The API rejects longer ones."""
@@ -26,6 +31,7 @@ class ClientAddresses:
 
     def __init__(self, trusted_proxy: str) -> None:
         self._trusted_proxy = trusted_proxy
+        self._has_warned = False
 
     def is_proxy(self, peer: str) -> bool:
         """Return True if the other end of a connection is the trusted proxy, which has many clients."""
@@ -35,6 +41,23 @@ class ClientAddresses:
         """Return the address of the client of a request; of an IPv6 address, the network."""
         forwarded = headers.get("X_FORWARDED_FOR") if self.is_proxy(peer) else None
         return client_network(_last_address(forwarded) if forwarded else peer)
+
+    def warn_of_untrusted_headers(self, peer: str, headers: Mapping[str, str]) -> None:
+        """Log once that forwarded headers are ignored. Names a private address only: others may be of a person."""
+        if self._has_warned or self.is_proxy(peer):
+            return
+        if "X_FORWARDED_FOR" not in headers and "X_FORWARDED_PROTO" not in headers:
+            return
+        self._has_warned = True
+        address = peer if ip_address(peer.partition("%")[0]).is_private else "a public address"
+        log_event(
+            log,
+            logging.WARNING,
+            "proxy.untrusted",
+            "X-Forwarded-* headers are ignored, because the sender is not the trusted proxy: if it is your proxy, set"
+            " trusted_proxy (CHALK_TRUSTED_PROXY) to its address; links and limits are wrong until then",
+            address=address,
+        )
 
 
 def _last_address(forwarded: str) -> str:

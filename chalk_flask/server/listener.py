@@ -146,6 +146,7 @@ class Listener(TcpWSGIServer):
 
     def _identify_client(self, channel: Channel, headers: Mapping[str, str]) -> None:
         """Compute the shares of the client of a request. Requests that repeat its headers have the same ones."""
+        self._addresses.warn_of_untrusted_headers(channel.addr[0], headers)
         credential = credential_key(headers)
         if credential != channel.credential:
             self.connections.assign(channel, credential)

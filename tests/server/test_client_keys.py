@@ -9,7 +9,8 @@ from urllib.parse import quote
 import pytest
 from flask import Flask
 
-from chalk_flask.server.client_keys import credential_key, is_search
+from chalk_flask.logs.events import event_of, members_of
+from chalk_flask.server.client_keys import ClientAddresses, credential_key, is_search
 from tests.support.api_client import Consumer
 from tests.support.server_process import ServerProcess, server_process
 
@@ -31,6 +32,23 @@ SPELLINGS = {
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_all_spellings_of_a_credential_have_one_key(name: str) -> None:
     assert len({credential_key({"AUTHORIZATION": text}) for text in SPELLINGS[name]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("fd00::1%eth0", "fd00::1%eth0"), ("8.8.8.8", "a public address")],
+    ids=["loopback", "private", "public"],
+)
+def test_untrusted_proxy_is_logged_once(peer: str, shown: str, caplog: pytest.LogCaptureFixture) -> None:
+    addresses = ClientAddresses("192.0.2.1")
+    addresses.warn_of_untrusted_headers(peer, {"HOST": "x"})
+    addresses.warn_of_untrusted_headers("192.0.2.1", {"X_FORWARDED_FOR": "192.0.2.9"})
+    assert caplog.records == []
+    for name in ("X_FORWARDED_PROTO", "X_FORWARDED_FOR"):
+        addresses.warn_of_untrusted_headers(peer, {name: "192.0.2.9"})
+    [record] = caplog.records
+    assert (event_of(record), members_of(record)) == ("proxy.untrusted", {"address": shown})
+    assert "CHALK_TRUSTED_PROXY" in record.getMessage()
 
 
 def test_different_credentials_have_different_keys() -> None:

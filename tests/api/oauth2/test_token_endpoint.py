@@ -39,6 +39,7 @@ from tests.api.oauth2.conftest import (
     request_token,
     token_body,
 )
+from tests.auth.conftest import wait_until
 from tests.conftest import services_of
 from tests.support.keys import ec_key, make_jwks, rsa_key, sign_jwt
 from tests.support.paths import write_private
@@ -49,6 +50,15 @@ def test_token_is_issued_at_every_path_and_opens_the_api(client: FlaskClient, se
     token = token_body(request_token(client, create_client(services), path))["access_token"]
     assert read_status(client, token) == 200
     assert read_status(client, token, "/demographics") == 403
+
+
+def test_client_with_a_token_was_used(client: FlaskClient, services: Services) -> None:
+    used, unused = create_client(services), create_client(services)
+    token_body(request_token(client, used))
+    assert request_token(client, (unused[0], "wrong")).status_code == 401
+    assert wait_until(lambda: any(one.id == used[0] and one.last_used for one in services.clients.list()))
+    [other] = [one for one in services.clients.list() if one.id == unused[0]]
+    assert other.last_used is None
 
 
 @pytest.mark.reading("C-01")

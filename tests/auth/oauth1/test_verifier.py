@@ -9,7 +9,7 @@ import logging
 import threading
 import uuid
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -28,7 +28,7 @@ from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from tests.auth.conftest import count_calls
+from tests.auth.conftest import count_calls, wait_until
 from tests.support.clock import FakeClock
 from tests.support.paths import write_private
 
@@ -90,6 +90,20 @@ def verifier(store: Backend, folder: Path, clock: FakeClock) -> OAuth1Verifier:
 
 def is_accepted(verifier: OAuth1Verifier, request: SignedRequest) -> bool:
     return verifier.authenticate(request)[0] is not None
+
+
+def test_accepted_requests_count_as_uses_of_the_client(
+    store: Backend, folder: Path, clock: FakeClock, clients: ClientStore, signer: Signer
+) -> None:
+    uses: list[tuple[str, datetime | None]] = []
+    verifier = OAuth1Verifier(store, SecretCipher(folder), clock, lambda *use: uses.append(use))
+    request = signer.request()
+    assert [is_accepted(verifier, request) for _ in range(2)] == [True, False]
+    assert uses == [(signer.key, None)]
+    clients.record_use(*uses[0])
+    assert wait_until(lambda: clients.list()[0].last_used == clock.now)
+    assert is_accepted(verifier, signer.request())
+    assert uses[1:] == [(signer.key, clock.now)]
 
 
 @pytest.mark.every_backend
