@@ -46,8 +46,8 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
             " `tenant` and credential (`way`, `by`) if they are known."
         ),
         "proxy.untrusted": (
-            "Once: a request has `X-Forwarded-*` headers, but is not from `trusted_proxy`, so they are ignored. `address`"
-            " of the sender, if it is private."
+            "Once: a request has `X-Forwarded-*` headers, but is not from `trusted_proxy`, so they are ignored."
+            " `address` of the sender, if it is private."
         ),
         "statement.slow": (
             "A statement of the database took longer than `slow_statement_milliseconds`. `ms`, and the `statement`"

@@ -42,6 +42,8 @@ REPEATING_FIELDS = frozenset(_repeating_fields())
 """
 
 
+MAX_COMPARED_LENGTH = 80
+"""Length of the part of an unknown field that is compared with all fields."""
 SIMILAR_FIELDS = 5
 """Number of fields that the message about an unknown field suggests."""
 
@@ -144,7 +146,7 @@ def _parse_path(name: str) -> str:
         raise InvalidRestrictionError(f"{member} cannot be redacted: consumers need it to follow changes of a record")
     fields = [field for resource_type in RESOURCES.values() if (field := resource_type.fields.get(member))]
     if not fields or path.endswith(".") or not all(_has_part(field, part) for field in fields):
-        similar = get_close_matches(path, sorted(_redactable()), SIMILAR_FIELDS, cutoff=0)
+        similar = get_close_matches(path[:MAX_COMPARED_LENGTH], sorted(_redactable()), SIMILAR_FIELDS, cutoff=0)
         raise InvalidRestrictionError(
             f"unknown field {printable(name)}; similar fields that can be redacted are {', '.join(similar)}, and"
             " metadata.*"

@@ -14,6 +14,7 @@ from backends import open_store
 from chalk_flask.jobs import JobStore
 from chalk_flask.jobs.execution import execute
 from chalk_flask.settings import load_settings
+from chalk_flask.settings.data_folder import STORE_ID_FILE
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import CommandResult, RunCommand
 from tests.support.packages import PackageBuilder, package_with_users
@@ -198,7 +199,7 @@ def test_held_files_are_private_and_deleted_with_the_tenant(run: RunCommand, tmp
     for path in (tmp_path / "chalk-data", *paths):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
     assert run("tenant", "delete", "north", "--yes").code == 0
-    assert [path for path in (tmp_path / "chalk-data").rglob("*") if path.is_file()] == []
+    assert [path.name for path in (tmp_path / "chalk-data").rglob("*") if path.is_file()] == [STORE_ID_FILE]
 
 
 def test_hold_approval_and_discard_are_audited(run: RunCommand, tmp_path: Path) -> None:
