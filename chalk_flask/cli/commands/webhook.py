@@ -80,6 +80,12 @@ def create(tenant: str, as_json: bool, **options: Any) -> None:
         created = webhooks.create(tenant, WebhookRequest(**values, root=_root_url(settings)))
     for org in created.unknown_orgs:
         click.echo(f"Note: the tenant {tenant} has no org {org!r} yet.", err=True)
+    if settings.sources["webhook_allowed_hosts"] == "argument":
+        click.echo(
+            "Note: the service and `chalk-flask worker` send to an address that is private or plain http only if they"
+            " run with webhook_allowed_hosts (CHALK_WEBHOOK_ALLOWED_HOSTS) too.",
+            err=True,
+        )
     echo_result(
         as_json,
         created.subscription.to_dict() | {"secret": created.secret},

@@ -75,6 +75,12 @@ def test_secret_is_shown_only_by_create(run: RunCommand) -> None:
     assert "No attempts yet" in outputs[1]
 
 
+def test_create_says_that_the_service_needs_the_allowed_hosts(run: RunCommand) -> None:
+    for options, is_noted in ((LOCAL, True), ((), False)):
+        result = check_success(run("webhook", "create", "--url", URL, *options))
+        assert ("CHALK_WEBHOOK_ALLOWED_HOSTS) too" in result.err) == is_noted
+
+
 def test_create_warns_about_an_unknown_org(run: RunCommand) -> None:
     result = check_success(run("webhook", "create", "--url", URL, "--org", "o-77", "--json"))
     assert "has no org 'o-77'" in result.err
