@@ -135,8 +135,8 @@ def validate_address(value: str) -> str | None:
 
 
 def absolute_path(value: str) -> str:
-    """Return the absolute form of a path."""
-    return str(Path(value).absolute())
+    """Return the absolute form of a path. An empty text stays empty."""
+    return str(Path(value).absolute()) if value else ""
 
 
 def normalize_address(value: str) -> str:

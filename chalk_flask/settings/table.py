@@ -51,7 +51,6 @@ class Settings:
         "Folder for files outside of the store: access log, key files, held and uploaded packages. It belongs to one"
         " store, and is created when needed, accessible to its owner only. Default: a folder beside the store,"
         " district-data for district.db.",
-        check=validate_not_empty,
         normalize=absolute_path,
     )
     host: str = _setting(
