@@ -117,7 +117,7 @@ def _read_events(
         return read_timeline(store, reads, tenants, tenant=tenant, **selection._asdict())
     latest = read_latest(store, reads, tenants, **selection._asdict())
     newest = islice((each for each in latest if tenant is None or each.get("tenant", tenant) == tenant), limit)
-    return reversed([*newest])
+    return iter([*newest][::-1])
 
 
 def _to_text(time: datetime | None) -> str:
