@@ -157,7 +157,7 @@ def flash_unknown_grades(restrictions: AccessRestrictions) -> None:
         quoted = grade.replace("'", "''")
         found = api.get("/students", {"limit": 1, "filter": f"status='active' AND grades='{quoted}'"})
         if found.ok and not found.total:
-            flash(f"No active student has the grade {grade}, so this choice shows nobody yet.", "warning")
+            flash(f"No active student has the grade {grade}, so this choice shows no student yet.", "warning")
 
 
 def demographics_note() -> str:
