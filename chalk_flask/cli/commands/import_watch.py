@@ -17,6 +17,7 @@ from chalk_flask.cli.options import check_durable, check_tenant
 from chalk_flask.cli.package_import import current_user
 
 if TYPE_CHECKING:
+    from chalk_flask.data_folder import check_data_folder
     from chalk_flask.drop_folder import DropFolderWatcher
     from chalk_flask.roster.tenant_imports import ImportChoices
     from chalk_flask.settings import Settings
@@ -38,7 +39,7 @@ def watch_folder(
     from chalk_flask.storage import LazyStore
 
     check_durable(settings.storage)
-    with LazyStore(settings.storage) as store:
+    with LazyStore(settings.storage, lambda opened: check_data_folder(opened, settings)) as store:
         check_tenant(store, tenant)
     configure_logging(settings)
     watcher = DropFolderWatcher(DropFolder(path), settings, tenant, choices, settle_seconds, current_user())
