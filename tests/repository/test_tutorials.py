@@ -52,15 +52,13 @@ def free_port() -> int:
 def shell_blocks(text: str) -> Iterator[str]:
     """Yield the shell blocks of a document, changed so that they end.
 
-    Ports are replaced by free ones, and the pause for the server by a loop. `./run demo` does not serve, because the
-    server would not end. `./run test` is left out, because these tests would start themselves.
+    Ports are replaced by free ones. `./run demo` does not serve, because the server would not end. `./run test` is left
+    out, because these tests would start themselves.
     """
     ports = {port: str(free_port()) for port in re.findall(r"127\.0\.0\.1:(\d+)", text)}
     for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for port, free in ports.items():
             block = block.replace(f"127.0.0.1:{port}", f"127.0.0.1:{free}").replace(f"--port {port}", f"--port {free}")
-            wait = f"until curl -s -o /dev/null http://127.0.0.1:{free}/; do sleep 0.2; done"
-            block = re.sub(r"^sleep 3$", wait, block, flags=re.MULTILINE)
         block = re.sub(r"^\./run demo$", "./run demo --no-serve", block, flags=re.MULTILINE)
         yield re.sub(r"^\./run test$", "", block, flags=re.MULTILINE)
 
