@@ -174,7 +174,7 @@ def test_wheel_contains_modules_markers_sample_and_console_files(wheel_files: se
     modules = {path.relative_to(ROOT).as_posix() for path in SOURCES}
     files = {
         path.relative_to(ROOT).as_posix()
-        for folder in ("demo", "console/templates", "console/static")
+        for folder in ("demo", "console/templates", "console/static", "openapi/templates", "openapi/static")
         for path in (ROOT / "chalk_flask" / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
