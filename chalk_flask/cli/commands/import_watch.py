@@ -17,7 +17,6 @@ from chalk_flask.cli.options import check_durable, check_tenant
 from chalk_flask.cli.package_import import current_user
 
 if TYPE_CHECKING:
-    from chalk_flask.data_folder import check_data_folder
     from chalk_flask.drop_folder import DropFolderWatcher
     from chalk_flask.roster.tenant_imports import ImportChoices
     from chalk_flask.settings import Settings
@@ -34,6 +33,7 @@ def watch_folder(
 
     With `once`, exit with the code of the worst outcome. Raises CommandError and OSError.
     """
+    from chalk_flask.data_folder import check_data_folder
     from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
     from chalk_flask.logs import configure_logging
     from chalk_flask.storage import LazyStore
