@@ -1,6 +1,6 @@
 """Drop folder: packages that another program puts into a folder are imported, and moved into a subfolder.
 
-`DropFolder` knows the files, and `DropFolderWatcher` imports them. A package is imported once, and is never
+`DropFolderWatcher` is the entry point. `DropFolder` finds and moves the files. A package is imported once, and is never
 lost, even if the process is killed.
 """
 

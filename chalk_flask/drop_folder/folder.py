@@ -1,7 +1,7 @@
-"""Files of a drop folder: new packages, the one that is being imported, and those of which the import has ended.
+"""Files of a drop folder: new packages, the claimed one, and those whose import has ended.
 
-A claimed package is in a folder of its own, whose name contains the id of its import run. After a crash, this id says
-whether the run was stored, so the import is not repeated.
+A claimed package is in a folder of its own, whose name contains the id of its import run. After a crash, the watcher
+looks up this id: if the run was stored, the import is not repeated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Outcome: TypeAlias = Literal["done", "held", "rejected"]
 WORKING: Final = "working"
 SUBFOLDERS: Final = (WORKING, "done", "held", "rejected")
 MAX_NAME_BYTES: Final = 200
-"""Size of a file name to which a time and suffixes can be added."""
+"""Maximum size of a file name to which a time and suffixes are added. File systems allow 255 bytes."""
 LOCK_FILE: Final = ".chalk-flask.lock"
 STARTS_FILE: Final = ".starts"
 
@@ -37,12 +37,12 @@ _CLAIM: Final = re.compile(r"(\d{8}T\d{6}Z)_(run-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-
 
 
 class DropFolderError(Exception):
-    """Error for a folder that cannot be watched. The message contains the reason and the remedy."""
+    """Error for a folder that cannot be watched. The message contains the reason and a remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedPackage:
-    """Package that is being imported: its path, the time when it was claimed, and the id of its import run."""
+    """Package whose import has begun: its path, the time of the claim, and the id of its import run."""
 
     path: Path
     time: str
@@ -54,27 +54,27 @@ class ClaimedPackage:
         return self.path.parent
 
     def count_start(self) -> int:
-        """Store that an import starts, and return the number of starts that have not ended otherwise. Raises OSError.
+        """Store that an import starts, and return the number of starts since `forget_starts`. Raises OSError.
 
-        `forget_starts` is called when an import ends, so only starts that killed the process are counted.
+        The watcher calls `forget_starts` after each import, so only starts that ended the process are counted.
         """
         with (self.folder / STARTS_FILE).open("ab") as file:
             file.write(b".")
             return file.tell()
 
     def forget_starts(self) -> None:
-        """Store that the last start did not end the process. Raises OSError."""
+        """Set the number of starts to 0. Raises OSError."""
         (self.folder / STARTS_FILE).unlink(missing_ok=True)
 
 
 class DropFolder:
-    """Folder into which another program puts packages. `path` must exist; the subfolders are created."""
+    """Folder into which another program puts packages. `path` must exist. `lock` creates the subfolders."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
     @contextlib.contextmanager
-    def prepared(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Lock the folder for this process and create its subfolders. Raises DropFolderError and OSError."""
         if not self.path.is_dir():
             raise DropFolderError(f"there is no folder {self.path}: create it, and let the service user write to it")
@@ -90,8 +90,8 @@ class DropFolder:
         finally:
             lock.release()
 
-    def incoming(self) -> Iterator[tuple[Path, os.stat_result]]:
-        """Yield the ZIP files that are not claimed, with their status. Raises OSError.
+    def list_new(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the ZIP files that are not claimed, each with its `stat` result. Raises OSError.
 
         Hidden files are skipped, because programs use such names until a file is complete. Links are skipped too.
         """
@@ -120,8 +120,8 @@ class DropFolder:
             sync_folder(changed)
         return ClaimedPackage(claimed, time, run)
 
-    def claimed(self) -> list[ClaimedPackage]:
-        """Return the packages that an earlier process has claimed, oldest first. Raises OSError."""
+    def list_claimed(self) -> list[ClaimedPackage]:
+        """Return the packages whose import has not ended, oldest first. Raises OSError."""
         found = []
         for folder in sorted((self.path / WORKING).iterdir()):
             match = _CLAIM.fullmatch(folder.name)
@@ -137,8 +137,8 @@ class DropFolder:
     def finish(self, package: ClaimedPackage, outcome: Outcome, report: str) -> Path:
         """Write the report of a package, move the package beside it, and return its new path. Raises OSError."""
         folder = self.path / outcome
-        name = f"{package.time}-{_last_part(package.path.name)}"
-        target = next(path for path in _names(folder, name) if not path.exists())
+        name = f"{package.time}-{_shorten(package.path.name)}"
+        target = next(path for path in _candidate_paths(folder, name) if not path.exists())
         with atomic_write(target.with_name(f"{target.name}.txt")) as file:
             file.write(f"{report}\n".encode(errors="backslashreplace"))
         package.path.rename(target)
@@ -153,15 +153,15 @@ class DropFolder:
             folder.mkdir(mode=0o700)
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise DropFolderError(f"{folder} is no folder of this user: remove it, so that it can be created")
+            raise DropFolderError(f"{folder} is not a folder of this user: remove it")
 
 
-def _last_part(name: str) -> str:
-    """Return the name, or the end of a long one, so that it can be completed."""
+def _shorten(name: str) -> str:
+    """Return the name, or the end of one that is longer than MAX_NAME_BYTES."""
     return os.fsencode(name)[-MAX_NAME_BYTES:].decode(errors="ignore")
 
 
-def _names(folder: Path, name: str) -> Iterator[Path]:
+def _candidate_paths(folder: Path, name: str) -> Iterator[Path]:
     """Yield paths for a file of this name, the first one without a number."""
     stem, _, suffix = name.rpartition(".")
     yield folder / name
@@ -170,7 +170,7 @@ def _names(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _remove(folder: Path) -> None:
-    """Delete the folder of a claimed package that is no longer there. Another start tries again if that fails."""
+    """Delete the folder of a claimed package that was moved away. If that fails, the next start tries again."""
     with contextlib.suppress(OSError):
         (folder / STARTS_FILE).unlink(missing_ok=True)
         folder.rmdir()

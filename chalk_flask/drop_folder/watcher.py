@@ -1,4 +1,4 @@
-"""Import of the packages in a drop folder, one after the other, until the process must stop."""
+"""Watcher that imports the packages of a drop folder, one after the other, until it must stop."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from backends import StorageError
+from chalk_flask.drop_folder.file_observer import FileObserver
 from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, Outcome
-from chalk_flask.drop_folder.settling import SettlingFiles
 from chalk_flask.logs import log_event
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.tenant_imports import ImportChoices, find_import, run_import
@@ -28,7 +29,7 @@ POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 30.0
 """Pause after a failure, for example of the store."""
 MAX_STARTS: Final = 3
-"""Number of starts that end the process, or in an unexpected error, after which a package is rejected."""
+"""Number of starts after which a package is rejected, if each one ended the process or in an unexpected error."""
 
 CRASH_REPORT: Final = (
     f"The import ended {MAX_STARTS} times without a result, for example because memory ran out or the machine stopped."
@@ -36,17 +37,18 @@ CRASH_REPORT: Final = (
 )
 
 _OUTCOMES: Final[dict[str, Outcome]] = {"committed": "done", "unchanged": "done", "refused": "rejected"}
-"""Subfolder for each state of a run. All others are those of packages that were held."""
+"""Subfolder for each state of a run. Packages of runs in other states were held."""
 
 
 class _StopRequestedError(Exception):
-    """Signal that the watcher must stop: the import rolls back."""
+    """Error that interrupts an import because the watcher must stop. The import rolls back."""
 
 
 class DropFolderWatcher:
-    """Importer of the packages of a drop folder into one tenant, with these choices.
+    """Watcher that imports the packages of a drop folder into one tenant, with these choices.
 
-    A package must be unchanged for `settle_seconds`. `requested_by` is the user who is stored with the runs.
+    A package must be unchanged for `settle_seconds`. `requested_by` is the user who is stored with the runs. Other
+    threads may call `stop` only.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class DropFolderWatcher:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._folder, self._settings, self._tenant, self._choices = folder, settings, tenant, choices
-        self._settling, self._requested_by, self._now = SettlingFiles(settle_seconds), requested_by, now
+        self._observer, self._requested_by, self._now = FileObserver(settle_seconds), requested_by, now
         self._stopping = threading.Event()
         self._errors = RepeatedErrors()
         self.outcomes: set[Outcome] = set()
@@ -69,18 +71,20 @@ class DropFolderWatcher:
         """True if the last package could not be imported, and is tried again later."""
 
     def stop(self) -> None:
-        """Stop soon: an import that has not written its changes is interrupted, and starts again with the next run."""
+        """Stop soon. An import that has not written its changes is interrupted, and the next `run` starts it again."""
         self._stopping.set()
 
     def run(self, *, once: bool = False) -> None:
-        """Import packages until `stop` is called; with `once`, until no package is left, or one could not be imported.
+        """Import packages until `stop` is called.
+
+        With `once`, end also when no package is left, or when one could not be imported.
 
         Raises DropFolderError and OSError if the folder cannot be watched.
         """
-        with self._folder.prepared():
+        with self._folder.lock():
             while not self._stopping.is_set():
                 is_idle = self._process_all()
-                if once and (self.has_failed or (is_idle and not self._settling.count)):
+                if once and (self.has_failed or (is_idle and not self._observer.count)):
                     return
                 if is_idle or self.has_failed:
                     self._stopping.wait(RETRY_SECONDS if self.has_failed else POLL_SECONDS)
@@ -91,19 +95,19 @@ class DropFolderWatcher:
         After a failure, the rest waits for the next call, because the newer package must be imported last.
         """
         self.has_failed = False
-        packages = self._folder.claimed()
-        for package in packages:
-            if not self._process(package):
-                return False
-        complete = self._settling.observe(self._folder.incoming())
-        for path in complete:
-            if self._stopping.is_set():
-                return False
-            self._settling.forget(path)
-            package_or_none = self._folder.claim(path, self._now())
-            if package_or_none is not None and not self._process(package_or_none):
-                return False
-        return not packages and not complete
+        claimed = self._folder.list_claimed()
+        if not all(self._process(package) for package in claimed):
+            return False
+        complete = self._observer.observe(self._folder.list_new())
+        return all(self._claim_and_process(path) for path in complete) and not claimed and not complete
+
+    def _claim_and_process(self, path: Path) -> bool:
+        """Import a complete package and move it. Return False if the next ones must wait."""
+        if self._stopping.is_set():
+            return False
+        self._observer.forget(path)
+        package = self._folder.claim(path, self._now())
+        return package is None or self._process(package)
 
     def _process(self, package: ClaimedPackage) -> bool:
         """Import a claimed package and move it. Return False if it must be tried again later."""
@@ -157,7 +161,7 @@ class DropFolderWatcher:
             raise _StopRequestedError
 
     def _postpone(self, reason: str) -> bool:
-        """Log a failure, and its repetitions at level DEBUG. Return False."""
+        """Log a failure, and its repetitions at level DEBUG. Return False, as `_process` does."""
         self.has_failed = True
         level = self._errors.level(reason, logging.ERROR)
         log_event(log, level, "package.postponed", "a package cannot be imported now", reason=reason)

@@ -27,7 +27,7 @@ NOW = datetime(2026, 11, 29, 4, 30, tzinfo=UTC)
 SUBFOLDERS = ("done", "held", "rejected", "working")
 
 
-class Nights:
+class DropFolderCase:
     """Drop folder of a district, with a store in a file."""
 
     def __init__(self, folder: Path) -> None:
@@ -65,112 +65,112 @@ class Nights:
 
 
 @pytest.fixture
-def nights(tmp_path: Path) -> Nights:
-    return Nights(tmp_path)
+def case(tmp_path: Path) -> DropFolderCase:
+    return DropFolderCase(tmp_path)
 
 
-def test_package_is_moved_by_its_outcome_with_its_report(nights: Nights) -> None:
+def test_package_is_moved_by_its_outcome_with_its_report(case: DropFolderCase) -> None:
     for number, package in enumerate(
         (package_with_users(200), package_with_users(150), PackageBuilder().set("users", "pupil-1", role="pilot"))
     ):
-        nights.drop(package, f"{number}.ZIP")
-        os.utime(nights.path / f"{number}.ZIP", (number, number))
-    watcher = nights.run()
+        case.drop(package, f"{number}.ZIP")
+        os.utime(case.path / f"{number}.ZIP", (number, number))
+    watcher = case.run()
     assert watcher.outcomes == {"done", "held", "rejected"}
     moved = ["done/20261129T043000Z-0.ZIP", "held/20261129T043000Z-1.ZIP", "rejected/20261129T043000Z-2.ZIP"]
-    assert nights.files() == [name for path in moved for name in (path, f"{path}.txt")]
-    runs = nights.runs()
+    assert case.files() == [name for path in moved for name in (path, f"{path}.txt")]
+    runs = case.runs()
     assert sorted(run.state for run in runs) == ["committed", "held", "refused"]
     held = next(run for run in runs if run.state == "held")
-    report = (nights.path / f"{moved[1]}.txt").read_text(encoding="utf-8")
+    report = (case.path / f"{moved[1]}.txt").read_text(encoding="utf-8")
     assert report.startswith(f"Run {held.id}\n1.ZIP: Held for approval")
     assert (held.who, held.report["package"]) == ("test", "1.ZIP")
-    assert stat.S_IMODE((nights.path / f"{moved[2]}.txt").stat().st_mode) == 0o600
-    assert {stat.S_IMODE((nights.path / name).stat().st_mode) for name in SUBFOLDERS} == {0o700}
-    assert not list((nights.path / "working").iterdir())
+    assert stat.S_IMODE((case.path / f"{moved[2]}.txt").stat().st_mode) == 0o600
+    assert {stat.S_IMODE((case.path / name).stat().st_mode) for name in SUBFOLDERS} == {0o700}
+    assert not list((case.path / "working").iterdir())
 
 
-def test_packages_of_the_same_name_are_all_kept(nights: Nights) -> None:
+def test_packages_of_the_same_name_are_all_kept(case: DropFolderCase) -> None:
     for count in (10, 11, 12):
-        nights.drop(package_with_users(count))
-        nights.run()
-    assert nights.files()[::2] == [f"done/20261129T043000Z-district{number}.zip" for number in ("-2", "-3", "")]
+        case.drop(package_with_users(count))
+        case.run()
+    assert case.files()[::2] == [f"done/20261129T043000Z-district{number}.zip" for number in ("-2", "-3", "")]
 
 
-def test_package_with_a_long_name_is_moved(nights: Nights) -> None:
-    nights.drop(package_with_users(10), f"{'é' * 120}.zip")
-    assert nights.run().outcomes == {"done"}
-    assert nights.files()[0].endswith(f"Z-{'é' * 98}.zip")
+def test_package_with_a_long_name_is_moved(case: DropFolderCase) -> None:
+    case.drop(package_with_users(10), f"{'é' * 120}.zip")
+    assert case.run().outcomes == {"done"}
+    assert case.files()[0].endswith(f"Z-{'é' * 98}.zip")
 
 
-def test_other_files_stay_where_they_are(nights: Nights, tmp_path: Path) -> None:
+def test_other_files_stay_where_they_are(case: DropFolderCase, tmp_path: Path) -> None:
     outside = package_with_users(10).zip(tmp_path / "outside.zip")
-    (nights.path / "link.zip").symlink_to(outside)
-    (nights.path / "folder.zip").mkdir()
+    (case.path / "link.zip").symlink_to(outside)
+    (case.path / "folder.zip").mkdir()
     for name in (".upload.zip", "notes.txt", "district.zip.part"):
-        (nights.path / name).write_bytes(outside.read_bytes())
-    assert nights.run().outcomes == set()
-    assert nights.files() == ["district.zip.part", "link.zip", "notes.txt"]
-    assert not nights.store_file.exists()
+        (case.path / name).write_bytes(outside.read_bytes())
+    assert case.run().outcomes == set()
+    assert case.files() == ["district.zip.part", "link.zip", "notes.txt"]
+    assert not case.store_file.exists()
 
 
-def test_import_that_ended_before_a_crash_is_not_repeated(nights: Nights) -> None:
-    nights.drop(package_with_users(10))
-    with nights.folder.prepared():
-        claimed = nights.folder.claim(nights.path / "district.zip", NOW)
+def test_import_that_ended_before_a_crash_is_not_repeated(case: DropFolderCase) -> None:
+    case.drop(package_with_users(10))
+    with case.folder.lock():
+        claimed = case.folder.claim(case.path / "district.zip", NOW)
     assert claimed
     claimed.count_start()
-    with LazyStore(nights.settings.storage) as store:
-        run_import(store, nights.settings, claimed.path, "default", run=claimed.run, requested_by="test")
-    assert nights.run().outcomes == {"done"}
-    assert [(run.id, run.state) for run in nights.runs()] == [(claimed.run, "committed")]
-    assert nights.files() == [f"done/20261129T043000Z-district.zip{suffix}" for suffix in ("", ".txt")]
-    assert "Imported." in (nights.path / nights.files()[1]).read_text(encoding="utf-8")
+    with LazyStore(case.settings.storage) as store:
+        run_import(store, case.settings, claimed.path, "default", run=claimed.run, requested_by="test")
+    assert case.run().outcomes == {"done"}
+    assert [(run.id, run.state) for run in case.runs()] == [(claimed.run, "committed")]
+    assert case.files() == [f"done/20261129T043000Z-district.zip{suffix}" for suffix in ("", ".txt")]
+    assert "Imported." in (case.path / case.files()[1]).read_text(encoding="utf-8")
 
 
-def test_import_that_a_crash_interrupted_starts_again(nights: Nights) -> None:
-    nights.drop(package_with_users(10))
-    with nights.folder.prepared():
-        claimed = nights.folder.claim(nights.path / "district.zip", NOW)
-        assert nights.folder.claim(nights.path / "district.zip", NOW) is None
+def test_import_that_a_crash_interrupted_starts_again(case: DropFolderCase) -> None:
+    case.drop(package_with_users(10))
+    with case.folder.lock():
+        claimed = case.folder.claim(case.path / "district.zip", NOW)
+        assert case.folder.claim(case.path / "district.zip", NOW) is None
     assert claimed
-    (nights.path / "working" / claimed.folder.name.replace("2026", "2025")).mkdir()  # killed before the move
+    (case.path / "working" / claimed.folder.name.replace("2026", "2025")).mkdir()  # killed before the move
     claimed.count_start()
-    assert nights.run().outcomes == {"done"}
-    assert [(run.id, run.state) for run in nights.runs()] == [(claimed.run, "committed")]
-    assert not list((nights.path / "working").iterdir())
+    assert case.run().outcomes == {"done"}
+    assert [(run.id, run.state) for run in case.runs()] == [(claimed.run, "committed")]
+    assert not list((case.path / "working").iterdir())
 
 
-def test_package_that_ends_the_process_again_and_again_is_rejected(nights: Nights) -> None:
-    nights.drop(package_with_users(10))
-    with nights.folder.prepared():
-        claimed = nights.folder.claim(nights.path / "district.zip", NOW)
+def test_package_that_ends_the_process_again_and_again_is_rejected(case: DropFolderCase) -> None:
+    case.drop(package_with_users(10))
+    with case.folder.lock():
+        claimed = case.folder.claim(case.path / "district.zip", NOW)
     assert claimed
     assert [claimed.count_start() for _ in range(MAX_STARTS)] == [1, 2, 3]
-    assert nights.run().outcomes == {"rejected"}
-    assert (nights.path / nights.files()[1]).read_text(encoding="utf-8") == f"{CRASH_REPORT}\n"
-    assert not nights.store_file.exists()
+    assert case.run().outcomes == {"rejected"}
+    assert (case.path / case.files()[1]).read_text(encoding="utf-8") == f"{CRASH_REPORT}\n"
+    assert not case.store_file.exists()
 
 
-def test_package_waits_while_the_store_fails(nights: Nights, caplog: pytest.LogCaptureFixture) -> None:
-    nights.drop(package_with_users(10), "Given1 Family1.zip")
-    nights.store_file.mkdir()
+def test_package_waits_while_the_store_fails(case: DropFolderCase, caplog: pytest.LogCaptureFixture) -> None:
+    case.drop(package_with_users(10), "Given1 Family1.zip")
+    case.store_file.mkdir()
     for _ in range(MAX_STARTS + 1):
-        watcher = nights.run()
+        watcher = case.run()
         assert (watcher.has_failed, watcher.outcomes) == (True, set())
-        assert [name.partition("/")[0] for name in nights.files()] == ["working"]
+        assert [name.partition("/")[0] for name in case.files()] == ["working"]
     assert "package.postponed" in [getattr(record, "event", "") for record in caplog.records]
     assert "Family1" not in caplog.text
-    nights.store_file.rmdir()
-    assert nights.run().outcomes == {"done"}
+    case.store_file.rmdir()
+    assert case.run().outcomes == {"done"}
 
 
-def test_stopped_import_is_rolled_back_and_starts_again(nights: Nights) -> None:
-    nights.drop(package_with_users(5000))
-    watcher, ended = nights.watcher(), Event()
+def test_stopped_import_is_rolled_back_and_starts_again(case: DropFolderCase) -> None:
+    case.drop(package_with_users(5000))
+    watcher, ended = case.watcher(), Event()
 
     def stop() -> None:
-        while not ended.is_set() and not list(nights.path.glob("working/*/.starts")):
+        while not ended.is_set() and not list(case.path.glob("working/*/.starts")):
             time.sleep(0.001)
         watcher.stop()
 
@@ -179,23 +179,23 @@ def test_stopped_import_is_rolled_back_and_starts_again(nights: Nights) -> None:
     watcher.run(once=True)
     ended.set()
     thread.join()
-    assert [name.partition("/")[0] for name in nights.files()] == ["working"]
-    assert nights.runs() == []
-    nights.run()
-    assert [run.state for run in nights.runs()] == ["committed"]
-    assert nights.files()[0] == "done/20261129T043000Z-district.zip"
+    assert [name.partition("/")[0] for name in case.files()] == ["working"]
+    assert case.runs() == []
+    case.run()
+    assert [run.state for run in case.runs()] == ["committed"]
+    assert case.files()[0] == "done/20261129T043000Z-district.zip"
 
 
-def test_folder_has_one_watcher(nights: Nights) -> None:
-    with nights.folder.prepared(), pytest.raises(DropFolderError, match="another process"):
-        nights.run()
+def test_folder_has_one_watcher(case: DropFolderCase) -> None:
+    with case.folder.lock(), pytest.raises(DropFolderError, match="another process"):
+        case.run()
     with pytest.raises(DropFolderError, match="there is no folder"):
-        DropFolderWatcher(DropFolder(nights.path / "x"), nights.settings, "default", ImportChoices(), 0, "test").run(
+        DropFolderWatcher(DropFolder(case.path / "x"), case.settings, "default", ImportChoices(), 0, "test").run(
             once=True
         )
 
 
-def test_subfolder_that_is_a_link_is_not_used(nights: Nights, tmp_path: Path) -> None:
-    (nights.path / "done").symlink_to(tmp_path)
-    with pytest.raises(DropFolderError, match="is no folder of this user"):
-        nights.run()
+def test_subfolder_that_is_a_link_is_not_used(case: DropFolderCase, tmp_path: Path) -> None:
+    (case.path / "done").symlink_to(tmp_path)
+    with pytest.raises(DropFolderError, match="is not a folder of this user"):
+        case.run()

@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 def watch_folder(
     path: Path, settings: Settings, tenant: str, choices: ImportChoices, *, settle_seconds: int, once: bool
 ) -> None:
-    """Import the packages in a folder until SIGTERM or Ctrl-C; with `once`, until none is left.
+    """Import the packages in a folder until SIGTERM or Ctrl-C.
 
-    With `once`, exit with the code of the worst outcome. Raises CommandError and OSError.
+    With `once`, end when none is left, and exit with the code of the worst outcome. Raises CommandError and OSError.
     """
     from chalk_flask.data_folder import check_data_folder
     from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
@@ -43,7 +43,7 @@ def watch_folder(
         check_tenant(store, tenant)
     configure_logging(settings)
     watcher = DropFolderWatcher(DropFolder(path), settings, tenant, choices, settle_seconds, current_user())
-    with _logged(tenant), _stopped_by_signals(watcher):
+    with _log_start_and_end(tenant), _stop_on_signals(watcher):
         try:
             watcher.run(once=once)
         except DropFolderError as error:
@@ -53,25 +53,25 @@ def watch_folder(
 
 
 @contextmanager
-def _logged(tenant: str) -> Iterator[None]:
+def _log_start_and_end(tenant: str) -> Iterator[None]:
     from chalk_flask import __version__
     from chalk_flask.logs import log_event
 
     started = time.monotonic()
-    log_event(log, logging.INFO, "watch.started", "packages are imported", tenant=tenant, version=__version__)
+    log_event(log, logging.INFO, "watch.started", "the folder is watched", tenant=tenant, version=__version__)
     yield
     seconds = round(time.monotonic() - started, 1)
-    log_event(log, logging.INFO, "watch.stopped", "packages are no longer imported", seconds=seconds)
+    log_event(log, logging.INFO, "watch.stopped", "the folder is no longer watched", seconds=seconds)
 
 
 @contextmanager
-def _stopped_by_signals(watcher: DropFolderWatcher) -> Iterator[None]:
+def _stop_on_signals(watcher: DropFolderWatcher) -> Iterator[None]:
     numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: watcher.stop()) for number in numbers}
+    former = {number: signal.signal(number, lambda *_: watcher.stop()) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in former.items():
             signal.signal(number, handler)
 
 

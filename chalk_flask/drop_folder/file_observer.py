@@ -1,4 +1,4 @@
-"""Detection of packages that are complete: their size and time no longer change, and the end of the ZIP is there."""
+"""Observer of files: a package is complete if its size and time no longer change, and it has the end of a ZIP."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from typing import Final, TypeAlias
 
 from chalk_flask.files import open_regular_file
 
-__all__ = ["SettlingFiles"]
+__all__ = ["FileObserver"]
 
 MAX_INCOMPLETE_SECONDS: Final = 3600.0
 """Time after which a file without the end of a ZIP is imported although it is incomplete, so that it is rejected."""
 
 _State: TypeAlias = tuple[int, int, int]
-"""Number of the file, size in bytes, and time of the last change in nanoseconds."""
+"""Inode number, size in bytes, and time of the last change in nanoseconds."""
 
 
 @dataclass(slots=True)
 class _Observation:
     state: _State
     since: float
+    """Time of the clock since which the file has this state."""
     has_end: bool | None = None
-    """True if the file has the end of a ZIP. None if that was not examined in this state."""
+    """True if the file has the end of a ZIP; None if that was not examined in this state."""
 
 
-class SettlingFiles:
-    """Files that are observed until they have not changed for `seconds`. `clock` returns seconds."""
+class FileObserver:
+    """Observer that finds files that have not changed for `seconds`. `clock` returns seconds. Not thread-safe."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock
@@ -42,12 +43,12 @@ class SettlingFiles:
         return len(self._observed)
 
     def observe(self, files: Iterable[tuple[Path, os.stat_result]]) -> list[Path]:
-        """Take the present files, and return those that are complete, oldest first."""
+        """Compare the present files with those of the last call, and return the complete ones, oldest first."""
         now, observed = self._clock(), {}
         for path, status in files:
             state = (status.st_ino, status.st_size, status.st_mtime_ns)
-            known = self._observed.get(path)
-            observed[path] = known if known and known.state == state else _Observation(state, now)
+            former = self._observed.get(path)
+            observed[path] = former if former and former.state == state else _Observation(state, now)
         self._observed = observed
         complete = [path for path, observation in observed.items() if self._is_complete(path, observation, now)]
         return sorted(complete, key=lambda path: (observed[path].state[2], path.name))
@@ -57,16 +58,16 @@ class SettlingFiles:
         self._observed.pop(path, None)
 
     def _is_complete(self, path: Path, observation: _Observation, now: float) -> bool:
-        unchanged = now - observation.since
-        if unchanged < self._seconds:
+        unchanged_seconds = now - observation.since
+        if unchanged_seconds < self._seconds:
             return False
         if observation.has_end is None:
             observation.has_end = _has_end(path)
-        return observation.has_end or unchanged >= max(self._seconds, MAX_INCOMPLETE_SECONDS)
+        return observation.has_end or unchanged_seconds >= max(self._seconds, MAX_INCOMPLETE_SECONDS)
 
 
 def _has_end(path: Path) -> bool:
-    """Return True if a file has the record at the end of a ZIP, or cannot be read: its import then says why."""
+    """Return True if a file has the record at the end of a ZIP, or cannot be read: its import reports why."""
     try:
         with open_regular_file(path) as file:
             return zipfile.is_zipfile(file)
