@@ -1,7 +1,7 @@
-"""Description of the API: `/openapi.json`, an OpenAPI 3.1 document for programs, and `/docs` for browsers.
+"""Description of the OneRoster API: the OpenAPI 3.1 document `/openapi.json`, and the API reference `/docs`.
 
-It follows from the tables of routes, the schemas of records, the scopes and the settings. It contains no data of a
-tenant, so everybody can read it. `register` is the entry point.
+It is derived from the tables of routes, the schemas of records, the scopes and the settings. It contains no data of a
+tenant, so it requires no credential. `register` is the entry point.
 """
 
 from __future__ import annotations

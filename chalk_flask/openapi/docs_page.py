@@ -1,4 +1,4 @@
-"""API reference for browsers: Swagger UI, from the package flask-swagger-ui, shows the description."""
+"""API reference: Swagger UI, from the package flask-swagger-ui, shows the OpenAPI document in browsers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ASSETS: Mapping[str, str] = {
 
 
 def add_docs_page(blueprint: Blueprint) -> None:
-    """Add the page and its files to the blueprint of the description."""
+    """Add the API reference and its files to the blueprint."""
 
     def show_docs() -> Response:
         # `render_template` would call the context processors of the console.

@@ -1,4 +1,4 @@
-"""Description of the API as an OpenAPI 3.1 document, derived from the tables of routes, schemas, scopes and settings.
+"""Builder of the OpenAPI 3.1 document, derived from the tables of routes, schemas, scopes and settings.
 
 `build_document` is the entry point. It takes about half a second and imports apispec, so it runs at the first request.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
@@ -22,13 +22,14 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.openapi.examples import ExampleRoster, example_roster
 from chalk_flask.openapi.feed import FEED_SCHEMA, feed_example
 from chalk_flask.openapi.json_schemas import (
+    JSONObject,
     JSONSchema,
     component_name,
     reference_name,
     reference_schema,
+    request_schema,
     response_schema,
     schema_ref,
-    sent_schema,
 )
 from chalk_flask.openapi.links import links_of_record, links_of_written_record
 from chalk_flask.openapi.operations import OPERATIONS, Operation, summary_of
@@ -53,8 +54,6 @@ from chalk_flask.openapi.security import TOKEN_PATH, TOKEN_SCHEMAS, security_of,
 from chalk_flask.roster.gradebook.payload import OPTIONAL_FIELDS
 
 __all__ = ["BASE_URL", "build_document"]
-
-JSONObject: TypeAlias = dict[str, Any]
 
 OPENAPI_VERSION = "3.1.1"
 
@@ -99,7 +98,7 @@ class _DocumentBuilder:
             servers=[_server(root) for root in SERVED_ROOTS],
         )
         self._converter = cast(Any, plugin.converter)  # some of its methods have no types
-        self._converter.add_attribute_function(_served_properties)
+        self._converter.add_attribute_function(_field_schema)
         root_url = BASE_URL + SERVED_ROOTS[0].path
         self._records = {name: examples.record(each, root_url) for name, each in RESOURCES.items()}
 
@@ -164,7 +163,7 @@ class _DocumentBuilder:
     def _add_writes(self, resource_type: ResourceType, record: Mapping[str, Any]) -> None:
         """Add the schema of the records that grade tools send, and the responses with the stored record."""
         name = component_name(resource_type.singular_name)
-        self._spec.components.schema(f"{name}Write", _sent_record_schema(resource_type))
+        self._spec.components.schema(f"{name}Write", _request_record_schema(resource_type))
         links = links_of_written_record(resource_type)
         for suffix, text, headers in (("Created", "The record is new.", ["Location"]), ("Replaced", "Replaced.", [])):
             response = _ok_response(text, resource_type.singular_name, schema_ref(name), record)
@@ -177,7 +176,7 @@ class _DocumentBuilder:
 
     def _add_operation(self, operation: Operation) -> None:
         ids = self._examples.path_ids(operation)
-        described: JSONObject = {
+        operation_object: JSONObject = {
             "operationId": operation.name,
             "summary": summary_of(operation.name),
             "description": _description(operation),
@@ -187,19 +186,19 @@ class _DocumentBuilder:
             "responses": {**self._ok_responses(operation), **_error_responses(operation)},
         }
         if operation.resource_type is None:
-            described["servers"] = [_server(root) for root in ROOTS if root.path in operation.roots]
+            operation_object["servers"] = [_server(root) for root in ROOTS if root.path in operation.roots]
         if operation.method == "PUT":
-            described["requestBody"] = self._request_body(operation)
-            self._add_put_without_id(operation, described)
-        self._spec.path(operation.path, operations={operation.method.lower(): described})
+            operation_object["requestBody"] = self._request_body(operation)
+            self._add_put_without_id(operation, operation_object)
+        self._spec.path(operation.path, operations={operation.method.lower(): operation_object})
 
-    def _add_put_without_id(self, operation: Operation, described: JSONObject) -> None:
+    def _add_put_without_id(self, operation: Operation, operation_object: JSONObject) -> None:
         """Add the path without an id: the body contains it, or the service creates one (docs/conformance, W-02)."""
         without_id = {
-            **described,
+            **operation_object,
             "operationId": f"{operation.name}WithoutId",
             "summary": f"{summary_of(operation.name)} without id",
-            "description": f"{described['description']} The id is that of the body, or else a new UUID.",
+            "description": f"{operation_object['description']} The id is that of the body, or else a new UUID.",
             "parameters": [],
         }
         self._spec.path(operation.path.removesuffix("/{id}"), operations={"put": without_id})
@@ -222,9 +221,9 @@ class _DocumentBuilder:
     def _request_body(self, operation: Operation) -> JSONObject:
         assert operation.resource_type is not None
         name = operation.resource_type.singular_name
-        sent = schema_ref(f"{component_name(name)}Write")
-        schema = {"type": "object", "required": [name], "properties": {name: sent}}
-        example = {name: _sent_record(operation.resource_type, self._records[operation.resource_type.name])}
+        record = schema_ref(f"{component_name(name)}Write")
+        schema = {"type": "object", "required": [name], "properties": {name: record}}
+        example = {name: _request_record(operation.resource_type, self._records[operation.resource_type.name])}
         return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
     def _add_token_endpoint(self) -> None:
@@ -233,8 +232,8 @@ class _DocumentBuilder:
         self._spec.path(TOKEN_PATH, operations={"post": operation})
 
 
-def _served_properties(_: OpenAPIConverter, field: fields.Field[Any], **__: object) -> JSONSchema:
-    """Return the properties of a field for apispec."""
+def _field_schema(_: OpenAPIConverter, field: fields.Field[Any], **__: object) -> JSONSchema:
+    """Return the schema of a field in responses, as apispec calls this function."""
     return response_schema(field)
 
 
@@ -274,16 +273,16 @@ def _envelope(name: str, schema: JSONSchema) -> JSONSchema:
     return {"type": "object", "required": [name], "properties": {name: schema, "statusInfoSet": warnings}}
 
 
-def _sent_record_schema(resource_type: ResourceType) -> JSONSchema:
-    """Return the schema of the records that grade tools send. The service sets `dateLastModified`."""
-    sent = {name: field for name, field in resource_type.fields.items() if name != "dateLastModified"}
-    required = [name for name, field in sent.items() if field.required and name not in OPTIONAL_FIELDS]
-    properties = {name: sent_schema(field, is_required=name in required) for name, field in sent.items()}
+def _request_record_schema(resource_type: ResourceType) -> JSONSchema:
+    """Return the schema of the records in requests of grade tools. The service sets `dateLastModified`."""
+    members = {name: field for name, field in resource_type.fields.items() if name != "dateLastModified"}
+    required = [name for name, field in members.items() if field.required and name not in OPTIONAL_FIELDS]
+    properties = {name: request_schema(field, is_required=name in required) for name, field in members.items()}
     return {"type": "object", "required": required, "properties": properties}
 
 
-def _sent_record(resource_type: ResourceType, record: Mapping[str, Any]) -> JSONObject:
-    """Return a served record as a grade tool sends it: references with their ids alone."""
+def _request_record(resource_type: ResourceType, record: Mapping[str, Any]) -> JSONObject:
+    """Return a served record in the form of a request: its references have ids alone."""
     return {
         name: {"sourcedId": value["sourcedId"]} if isinstance(resource_type.fields[name], RefField) else value
         for name, value in record.items()
@@ -304,6 +303,6 @@ def _description(operation: Operation) -> str:
     return text
 
 
-def _first_sentence(documented: type) -> str:
+def _first_sentence(cls: type) -> str:
     """Return the first sentence of the docstring of a class."""
-    return (inspect.getdoc(documented) or "").partition(". ")[0].partition("\n")[0].removesuffix(".") + "."
+    return (inspect.getdoc(cls) or "").partition(". ")[0].partition("\n")[0].removesuffix(".") + "."

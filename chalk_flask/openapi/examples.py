@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from backends import MATCH_ALL, Query, Snapshot, Where, open_store
+from backends import MATCH_ALL, Query, Snapshot, open_store
 from chalk_flask.api.routes import ReadRoute
 from chalk_flask.oneroster.resource_type import ResourceType, with_timestamp, without_timestamp
 from chalk_flask.openapi.operations import Operation
@@ -25,7 +25,7 @@ TENANT = "default"
 TIMESTAMP = "2026-08-17T06:00:00.000Z"
 """Value of `dateLastModified` in examples, so that the description is the same at each start."""
 
-MAX_TRIED_PATHS = 5000
+MAX_PATH_CANDIDATES = 5000
 """Maximum number of ids, or combinations of ids, that are tried for the path of an operation."""
 
 
@@ -55,10 +55,10 @@ class ExampleRoster:
         return record
 
     def path_ids(self, operation: Operation) -> Mapping[str, str]:
-        """Return ids for the path of an operation by parameter, with which it finds a record."""
+        """Return ids for the path of an operation, by parameter. With them, a read finds a record."""
         parameters = operation.path_parameters
         candidates = [self._snapshot.keys(parameter.collection) for parameter in parameters]
-        combinations = islice(product(*candidates), MAX_TRIED_PATHS)
+        combinations = islice(product(*candidates), MAX_PATH_CANDIDATES)
         ids = next(ids for ids in combinations if self._finds(operation.route, ids))
         return {parameter.name: each for parameter, each in zip(parameters, ids, strict=True)}
 
@@ -66,11 +66,7 @@ class ExampleRoster:
         """Return True if a read of the path finds a record. Writes accept any id."""
         if not isinstance(route, ReadRoute):
             return True
-        if not route.parents_exist(self._snapshot, ids, _all_rows):
+        if not route.parents_exist(self._snapshot, ids, UNRESTRICTED.rows):
             return False
         where = route.condition(self._snapshot, ids)
         return bool(self._snapshot.find(Query(route.resource_type.name, where, limit=1)).total)
-
-
-def _all_rows(_: str) -> Where:
-    return MATCH_ALL

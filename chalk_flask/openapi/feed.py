@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from chalk_flask.api.reads import changes
 from chalk_flask.oneroster.schemas import RESOURCES
-from chalk_flask.openapi.json_schemas import ID_SCHEMA
+from chalk_flask.openapi.json_schemas import ID_SCHEMA, JSONObject
 
 __all__ = ["FEED_SCHEMA", "feed_example"]
-
-JSONObject: TypeAlias = dict[str, Any]
 
 _ENTITIES = [resource_type.singular_name for resource_type in RESOURCES.values()]
 

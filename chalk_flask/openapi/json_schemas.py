@@ -1,4 +1,4 @@
-"""JSON Schemas of the field types: the form in which records are served, and the form in which grade tools send them.
+"""JSON Schemas of the field types, in responses and in requests of grade tools.
 
 An unknown field type raises TypeError, so a new one needs a schema here.
 """
@@ -34,16 +34,18 @@ from chalk_flask.roster.gradebook.payload import MAX_TEXT_LENGTH
 
 __all__ = [
     "ID_SCHEMA",
+    "JSONObject",
     "JSONSchema",
     "component_name",
     "reference_name",
     "reference_schema",
+    "request_schema",
     "response_schema",
     "schema_ref",
-    "sent_schema",
 ]
 
-JSONSchema: TypeAlias = dict[str, Any]
+JSONObject: TypeAlias = dict[str, Any]
+JSONSchema: TypeAlias = JSONObject
 
 ID_SCHEMA: JSONSchema = {"type": "string", "minLength": 1, "maxLength": MAX_GUID_LENGTH}
 
@@ -149,19 +151,19 @@ def _(field: MetadataField) -> JSONSchema:
     return {"type": "object", "additionalProperties": True}
 
 
-def sent_schema(field: fields.Field[Any], *, is_required: bool) -> JSONSchema:
-    """Return the schema of the values that grade tools send. In place of an optional one, null is allowed (W-05)."""
+def request_schema(field: fields.Field[Any], *, is_required: bool) -> JSONSchema:
+    """Return the schema of the values of a field in requests of grade tools. An optional one can be null (W-05)."""
     if isinstance(field, RefField):
-        schema = _sent_reference(field)
+        schema = _request_reference(field)
     elif isinstance(field, TextField):
         schema = response_schema(field) | {"maxLength": MAX_TEXT_LENGTH}
     else:
         schema = response_schema(field)
-    return (schema if is_required else _nullable(schema)) | _condition(field)
+    return (schema if is_required else _nullable(schema)) | _requirement(field)
 
 
-def _sent_reference(field: RefField) -> JSONSchema:
-    """Return the schema of a reference without `href`. Its type may be the name of the member (W-03)."""
+def _request_reference(field: RefField) -> JSONSchema:
+    """Return the schema of a reference without `href`. Its type can also be the name of the member (W-03)."""
     types = {"type": "string", "enum": list(dict.fromkeys((field.token, field.data_key)))}
     properties = {"sourcedId": ID_SCHEMA, "type": _nullable(types)}
     return {"type": "object", "required": ["sourcedId"], "properties": properties}
@@ -173,8 +175,8 @@ def _nullable(schema: JSONSchema) -> JSONSchema:
     return schema | {"type": [schema["type"], "null"]} | enum
 
 
-def _condition(field: fields.Field[Any]) -> JSONSchema:
-    """Return the description of a field that is required depending on another one."""
+def _requirement(field: fields.Field[Any]) -> JSONSchema:
+    """Return the member `description` for a field that another one makes optional, or nothing."""
     optional_if: tuple[str, tuple[str, ...]] | None = getattr(field, "optional_if", None)
     if optional_if is None:
         return {}

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
 
 from chalk_flask.api.routes import ReadRoute
 from chalk_flask.oneroster.fields.composites import RefField, RefListField
 from chalk_flask.oneroster.resource_type import ResourceType
+from chalk_flask.openapi.json_schemas import JSONObject
 from chalk_flask.openapi.operations import OPERATIONS, Operation
 
 __all__ = ["links_of_record", "links_of_written_record"]
 
-JSONObject: TypeAlias = dict[str, Any]
-
 
 def links_of_record(resource_type: ResourceType) -> JSONObject:
     """Return the links of a response with one record: to the collections below it, and to its writes."""
-    return dict(_links(resource_type, reads=False))
+    return dict(_links(resource_type, includes_read=False))
 
 
 def links_of_written_record(resource_type: ResourceType) -> JSONObject:
     """Return the links of a response with a record that was written, which include the read of the record."""
-    return dict(_links(resource_type, reads=True))
+    return dict(_links(resource_type, includes_read=True))
 
 
-def _links(resource_type: ResourceType, *, reads: bool) -> Iterator[tuple[str, JSONObject]]:
+def _links(resource_type: ResourceType, *, includes_read: bool) -> Iterator[tuple[str, JSONObject]]:
     for operation in OPERATIONS.values():
-        if _is_single_read(operation) and not (reads and operation.resource_type is resource_type):
+        if _is_single_read(operation) and not (includes_read and operation.resource_type is resource_type):
             continue
         values = _path_values(operation, resource_type)
         if values is not None:

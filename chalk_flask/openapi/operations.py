@@ -29,7 +29,7 @@ _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 class Parameter:
     """Parameter of an operation: in its path, or in the query string.
 
-    `collection` is that of the record whose id is in the path.
+    `collection` names the collection of the record whose id is in the path. It is empty for a query parameter.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Parameter:
 class Operation:
     """Operation of the API. `resource_type` and `route` are None for the change feed.
 
-    `roots` are the paths of the API roots that serve it.
+    `group` is the collection or feed under which pages show it. `roots` are the paths of the API roots that serve it.
     """
 
     name: str

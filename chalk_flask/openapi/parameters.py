@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from chalk_flask.api.reads import changes
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.oneroster.fields.scalars import EnumField
 from chalk_flask.oneroster.resource_type import ResourceType
-from chalk_flask.openapi.json_schemas import ID_SCHEMA, component_name
+from chalk_flask.openapi.json_schemas import ID_SCHEMA, JSONObject, component_name
 from chalk_flask.openapi.operations import Operation, Parameter
 
 __all__ = ["LIMIT", "SHARED_PARAMETERS", "collection_parameters", "limit_parameter", "parameters_of"]
-
-JSONObject: TypeAlias = dict[str, Any]
 
 MAX_NUMBER = 10**18 - 1
 """Maximum of `limit` and `offset`, which have at most 18 digits."""
@@ -22,7 +20,7 @@ MAX_NUMBER = 10**18 - 1
 IF_NONE_MATCH = "IfNoneMatch"
 LIMIT = "Limit"
 
-EMPTY_IS_ABSENT: Mapping[str, bool] = {"allowEmptyValue": True}
+ALLOW_EMPTY: Mapping[str, bool] = {"allowEmptyValue": True}
 """Member of parameters that count as absent if their value is empty."""
 
 FILTER_TEXT = (
@@ -41,14 +39,14 @@ SHARED_PARAMETERS: Mapping[str, JSONObject] = {
         "name": "offset",
         "in": "query",
         "description": "Number of records to skip.",
-        **EMPTY_IS_ABSENT,
+        **ALLOW_EMPTY,
         "schema": {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER, "default": 0},
     },
     "OrderBy": {
         "name": "orderBy",
         "in": "query",
         "description": "Direction of the order.",
-        **EMPTY_IS_ABSENT,
+        **ALLOW_EMPTY,
         "schema": {"type": "string", "enum": ["asc", "desc"], "default": "asc"},
     },
     "Since": {
@@ -64,41 +62,41 @@ SHARED_PARAMETERS: Mapping[str, JSONObject] = {
         "name": "limit",
         "in": "query",
         "description": "Maximum number of changes in the response.",
-        **EMPTY_IS_ABSENT,
+        **ALLOW_EMPTY,
         "schema": {"type": "integer", "minimum": 1, "maximum": changes.MAX_LIMIT, "default": changes.DEFAULT_LIMIT},
     },
     "Wait": {
         "name": "wait",
         "in": "query",
         "description": "Seconds to keep the request open until something changes.",
-        **EMPTY_IS_ABSENT,
+        **ALLOW_EMPTY,
         "schema": {"type": "integer", "minimum": 0, "maximum": changes.MAX_WAIT_SECONDS, "default": 0},
     },
     "Include": {
         "name": "include",
         "in": "query",
         "description": "Changes with their records, or with ids alone.",
-        **EMPTY_IS_ABSENT,
+        **ALLOW_EMPTY,
         "schema": {"type": "string", "enum": ["records", "ids"], "default": "records"},
     },
     "Began": {
         "name": "began",
         "in": "query",
-        "description": "Only as in `next`: the client started before the first load.",
-        **EMPTY_IS_ABSENT,
+        "description": "Copy it from `next`: the client started before the first load.",
+        **ALLOW_EMPTY,
         "schema": {"type": "string", "enum": [changes.EMPTY]},
     },
 }
 """Parameters that several operations share, and those of the change feed, by the name of the component."""
 
 _COMPONENTS: Mapping[str, str] = {parameter["name"]: component for component, parameter in SHARED_PARAMETERS.items()}
-"""Components by the name of the parameter. Of those called `limit`, it has that of the change feed."""
+"""Name of the component by that of the parameter. `limit` is the parameter of the change feed."""
 
 
 def collection_parameters(resource_type: ResourceType, record: Mapping[str, Any]) -> Mapping[str, JSONObject]:
-    """Return the parameters whose fields are those of a resource type, by the name of the component.
+    """Return the parameters `sort`, `filter` and `fields` of a resource type, by the name of the component.
 
-    `record` is the example.
+    `record` is an example record.
     """
     paths, fields = list(resource_type.filter_paths), list(resource_type.fields)
     name = component_name(resource_type.name)
@@ -107,14 +105,14 @@ def collection_parameters(resource_type: ResourceType, record: Mapping[str, Any]
             "name": "sort",
             "in": "query",
             "description": f"Field to sort by. An unknown one leads to a warning. {_fields_text(paths)}",
-            **EMPTY_IS_ABSENT,
+            **ALLOW_EMPTY,
             "schema": {"type": "string", "examples": [_sort_example(resource_type)]},
         },
         f"{name}Filter": {
             "name": "filter",
             "in": "query",
             "description": f"{FILTER_TEXT} {_fields_text(paths)}",
-            **EMPTY_IS_ABSENT,
+            **ALLOW_EMPTY,
             "schema": {"type": "string", "examples": [_filter_example(resource_type, record)]},
         },
         f"{name}Fields": {
@@ -128,7 +126,7 @@ def collection_parameters(resource_type: ResourceType, record: Mapping[str, Any]
 
 
 def limit_parameter(max_limit: int) -> JSONObject:
-    """Return the parameter `limit`. `max_limit` is the setting of this name; 0 means none."""
+    """Return the parameter `limit`. `max_limit` is the setting of this name; 0 means no maximum."""
     defaults = [
         f"a page of {root.default_limit} below `{root.path}`"
         if root.default_limit
@@ -139,14 +137,17 @@ def limit_parameter(max_limit: int) -> JSONObject:
         "name": "limit",
         "in": "query",
         "description": f"Maximum number of records in the response. Default: {', '.join(defaults)}.",
-        **EMPTY_IS_ABSENT,
+        **ALLOW_EMPTY,
         "schema": {"type": "integer", "minimum": 1, "maximum": max_limit or MAX_NUMBER},
         "example": 10,
     }
 
 
 def parameters_of(operation: Operation, ids: Mapping[str, str]) -> list[JSONObject | str]:
-    """Return the parameters of an operation, or names of components. `ids` are the examples of those in its path."""
+    """Return the parameters of an operation: objects for the ids in its path, else names of components.
+
+    `ids` are the examples of the ids, by parameter.
+    """
     path = [_path_parameter(parameter, ids[parameter.name]) for parameter in operation.path_parameters]
     if operation.resource_type is None:
         return [_COMPONENTS[name] for name in changes.PARAMETERS]
@@ -180,6 +181,6 @@ def _sort_example(resource_type: ResourceType) -> str:
 
 
 def _filter_example(resource_type: ResourceType, record: Mapping[str, Any]) -> str:
-    """Return a condition on the last field with a closed vocabulary, which is more telling than the status."""
+    """Return a condition on the last field of the record with a closed vocabulary. The first one is the status."""
     name = [name for name, field in resource_type.fields.items() if isinstance(field, EnumField) and name in record][-1]
     return f"{name}='{record[name]}'"

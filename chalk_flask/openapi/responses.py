@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
 
 from chalk_flask.api.errors import ERROR_TYPES
 from chalk_flask.logs import REQUEST_ID_HEADER
-from chalk_flask.openapi.json_schemas import schema_ref
+from chalk_flask.openapi.json_schemas import JSONObject, schema_ref
 from chalk_flask.openapi.operations import CHANGE_FEED, Operation
 
 __all__ = [
@@ -15,15 +14,12 @@ __all__ = [
     "HEADERS",
     "STATUS_ENTRY_SCHEMA",
     "STATUS_REASONS",
-    "TOKEN_ERROR_SCHEMA",
     "TOKEN_STATUSES",
     "error_component",
     "error_response",
     "header_refs",
     "statuses_of",
 ]
-
-JSONObject: TypeAlias = dict[str, Any]
 
 STATUS_REASONS: Mapping[int, str] = {
     400: "a parameter, the body or the address is invalid",
@@ -42,47 +38,41 @@ STATUS_REASONS: Mapping[int, str] = {
 TOKEN_STATUSES = (400, 401, 429, 503)
 """Statuses of the errors of the token endpoint."""
 
-_STATUSES_OF_ALL = frozenset({400, 401, 403, 429, 503})
-_STATUSES_OF_WRITES: Mapping[str, frozenset[int]] = {
+_COMMON_STATUSES = frozenset({400, 401, 403, 429, 503})
+_WRITE_STATUSES: Mapping[str, frozenset[int]] = {
     "PUT": frozenset({404, 405, 413, 422}),
     "DELETE": frozenset({404, 405, 422}),
 }
 
+_TEXT: JSONObject = {"type": "string"}
+_COUNT: JSONObject = {"type": "integer", "minimum": 0}
+
 HEADERS: Mapping[str, JSONObject] = {
-    REQUEST_ID_HEADER: {
-        "description": "Id of the request in the log of the service. A client can choose it with the same header.",
-        "schema": {"type": "string"},
-    },
-    "X-Count": {"description": "Number of records in the response.", "schema": {"type": "integer", "minimum": 0}},
-    "X-Total-Count": {
-        "description": "Number of all matching records.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "Link": {
-        "description": "URLs of the first, previous, next and last page (RFC 8288).",
-        "schema": {"type": "string"},
-    },
-    "ETag": {
-        "description": "Version of the response. Send it as `If-None-Match` to get 304 if nothing has changed.",
-        "schema": {"type": "string"},
-    },
-    "Location": {"description": "URL of the new record.", "schema": {"type": "string", "format": "uri"}},
-    "WWW-Authenticate": {"description": "Kind of credential that is required.", "schema": {"type": "string"}},
-    "Allow": {"description": "Methods that the path supports.", "schema": {"type": "string"}},
-    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
-    "X-RateLimit-Limit": {
-        "description": "Maximum number of requests in a period. Every response has it if the operator limits requests.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "X-RateLimit-Remaining": {
-        "description": "Number of requests until the limit.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
-    "X-RateLimit-Reset": {
-        "description": "End of the period, in seconds since 1970.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
+    name: {"description": description, "schema": schema}
+    for name, schema, description in (
+        (
+            REQUEST_ID_HEADER,
+            _TEXT,
+            "Id of the request in the log of the service. A client can choose it with this header.",
+        ),
+        ("X-Count", _COUNT, "Number of records in the response."),
+        ("X-Total-Count", _COUNT, "Number of all matching records."),
+        ("Link", _TEXT, "URLs of the first, previous, next and last page (RFC 8288)."),
+        ("ETag", _TEXT, "Version of the response. Send it as `If-None-Match` to get 304 if nothing has changed."),
+        ("Location", {"type": "string", "format": "uri"}, "URL of the new record."),
+        ("WWW-Authenticate", _TEXT, "Kind of credential that is required."),
+        ("Allow", _TEXT, "Methods that the path supports."),
+        ("Retry-After", _COUNT, "Seconds to wait."),
+        (
+            "X-RateLimit-Limit",
+            _COUNT,
+            "Maximum number of requests in a period. Every response has it if the operator limits requests.",
+        ),
+        ("X-RateLimit-Remaining", _COUNT, "Number of requests until the limit."),
+        ("X-RateLimit-Reset", _COUNT, "End of the period, in seconds since 1970."),
+    )
 }
+"""Response headers by name."""
 
 _HEADERS_OF_STATUS: Mapping[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
@@ -118,21 +108,15 @@ ERROR_SCHEMA: JSONObject = {
     },
 }
 
-TOKEN_ERROR_SCHEMA: JSONObject = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
-}
-
 
 def statuses_of(operation: Operation) -> list[int]:
     """Return the statuses of the errors of an operation."""
     if operation.name == CHANGE_FEED:
-        return sorted(_STATUSES_OF_ALL | {410})
+        return sorted(_COMMON_STATUSES | {410})
     if operation.is_write:
-        return sorted(_STATUSES_OF_ALL | _STATUSES_OF_WRITES[operation.method])
+        return sorted(_COMMON_STATUSES | _WRITE_STATUSES[operation.method])
     finds_record_of_path = bool(operation.path_parameters)
-    return sorted(_STATUSES_OF_ALL | ({404} if finds_record_of_path else set()))
+    return sorted(_COMMON_STATUSES | ({404} if finds_record_of_path else set()))
 
 
 def header_refs(names: Iterable[str]) -> JSONObject:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
 
 from chalk_flask.api.oauth2 import token_endpoint
 from chalk_flask.api.oauth2.token_request import CLIENT_CREDENTIALS, FORM_CONTENT_TYPE
-from chalk_flask.openapi.json_schemas import schema_ref
+from chalk_flask.openapi.json_schemas import JSONObject, schema_ref
 from chalk_flask.openapi.operations import Operation
 from chalk_flask.openapi.responses import TOKEN_STATUSES, error_response, header_refs
 from chalk_flask.permissions.scopes import ALL, DESCRIPTIONS
 
 __all__ = ["TOKEN_PATH", "TOKEN_SCHEMAS", "security_of", "security_schemes", "token_operation"]
-
-JSONObject: TypeAlias = dict[str, Any]
 
 API_TOKEN, OAUTH2, CLIENT_SECRET = "apiToken", "oauth2", "clientSecret"
 TOKEN_PATH = token_endpoint.PATHS[0]
@@ -27,7 +24,7 @@ TOKEN_SCHEMAS: Mapping[str, JSONObject] = {
             "access_token": {"type": "string"},
             "token_type": {"const": "bearer"},
             "expires_in": {"type": "integer", "minimum": 1, "description": "Seconds until the token expires."},
-            "scope": {"type": "string", "description": "Scopes of the token, separated by blanks."},
+            "scope": {"type": "string", "description": "Scopes of the token, separated by spaces."},
         },
     },
     "TokenRequest": {
@@ -35,7 +32,7 @@ TOKEN_SCHEMAS: Mapping[str, JSONObject] = {
         "required": ["grant_type"],
         "properties": {
             "grant_type": {"const": CLIENT_CREDENTIALS},
-            "scope": {"type": "string", "description": "Requested scopes, separated by blanks. Default: all."},
+            "scope": {"type": "string", "description": "Requested scopes, separated by spaces. Default: all."},
             "client_id": {"type": "string"},
             "client_secret": {"type": "string", "description": "Secret, unless it is in the header Authorization."},
             "client_assertion": {"type": "string", "description": "Signed JWT of the client (RFC 7523)."},
@@ -56,11 +53,11 @@ def security_schemes(token_url: str) -> Mapping[str, JSONObject]:
         API_TOKEN: {
             "type": "http",
             "scheme": "bearer",
-            "description": "API token of the operator, which begins with `chk_`, or an access token of `oauth2`.",
+            "description": "API token that the operator creates, which begins with `chk_`, or an access token.",
         },
         OAUTH2: {
             "type": "oauth2",
-            "description": "Client id and secret of the operator, which get an access token.",
+            "description": "Client id and secret, for which the token endpoint issues an access token.",
             "flows": {
                 "clientCredentials": {"tokenUrl": token_url, "scopes": {scope: DESCRIPTIONS[scope] for scope in ALL}}
             },

@@ -1,4 +1,4 @@
-"""View of the description for programs, and the blueprint of both descriptions."""
+"""View of the OpenAPI document, and the blueprint with it and the API reference."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MAX_CACHED_ADDRESSES = 8
 
 
 def openapi_blueprint(settings: Settings) -> Blueprint:
-    """Return a blueprint with the description, for programs and for browsers."""
+    """Return a blueprint with the OpenAPI document and the API reference."""
     blueprint = Blueprint("openapi", __name__, template_folder="templates")
     document = _Document(settings.max_limit)
 
     def show_document() -> Response:
-        file = document.at(request_base_url(request, settings.public_url))
+        file = document.file_for(request_base_url(request, settings.public_url))
         response = static_response(request, file)
         response.headers["Access-Control-Allow-Origin"] = "*"  # tools in browsers read it from their own address
         return response
@@ -38,7 +38,7 @@ def openapi_blueprint(settings: Settings) -> Blueprint:
 
 
 class _Document:
-    """Document as JSON. It is built at the first request, because that takes time. Thread-safe."""
+    """OpenAPI document as JSON. It is built at the first request, because that takes time. Thread-safe."""
 
     def __init__(self, max_limit: int) -> None:
         self._max_limit = max_limit
@@ -46,8 +46,8 @@ class _Document:
         self._template = b""
         self._files: LRUCache[str, StaticFile] = LRUCache(MAX_CACHED_ADDRESSES)
 
-    def at(self, base_url: str) -> StaticFile:
-        """Return the document of an application that is mounted at a URL."""
+    def file_for(self, base_url: str) -> StaticFile:
+        """Return the document with the addresses of an application that is mounted at a URL."""
         file = self._files.get(base_url)
         if file is None:
             file = self._create(base_url)

@@ -69,7 +69,8 @@ class Settings:
     )
     api_description: bool = _setting(
         True,
-        "Serve the description of the API at /openapi.json and /docs, which anyone can read; false removes both.",
+        "Serve the description of the API, which anyone can read: the OpenAPI document at /openapi.json, and the API"
+        " reference at /docs. false removes both.",
     )
     oidc_issuer: str = _setting(
         "",

@@ -1,4 +1,4 @@
-// Shows the description of the API. A token that a reader enters stays in the memory of the page.
+// Shows the OpenAPI document. A token that a reader enters stays in the memory of the page.
 const api = document.getElementById("api");
 
 window.SwaggerUIBundle({
