@@ -32,7 +32,7 @@ ENDED_CREDENTIAL = "the credential ended while the request waited for a change"
 
 
 class _RequestInfo(NamedTuple):
-    """What the log says about a request. `started` is a time of `perf_counter`."""
+    """Members of the log messages about a request. `started` is a time of `perf_counter`."""
 
     method: str
     route: str

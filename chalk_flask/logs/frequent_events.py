@@ -1,4 +1,4 @@
-"""Events that are logged very often, with members that many of their messages have in common."""
+"""Events of frequent messages, many of which share members."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FrequentEvent:
 
 
 def frequent_event_of(record: logging.LogRecord) -> FrequentEvent | None:
-    """Return the frequent event of a record, or None if it has another one or none."""
+    """Return the frequent event of a record; None if its event is not frequent, or if it has none."""
     event: FrequentEvent | None = record.__dict__.get(_FREQUENT_EVENT)
     return event
 

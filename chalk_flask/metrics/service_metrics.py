@@ -24,8 +24,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.values import ValueClass
 
 from chalk_flask.files import make_private_folder
-from chalk_flask.metrics.numbers import LocalNumbers, NumberStore, SharedNumbers, reserve_file
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
+from chalk_flask.metrics.sample_values import LocalSampleValues, SampleValueStore, SharedSampleValues, reserve_file
 from chalk_flask.settings import SettingsError
 
 __all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder"]
@@ -53,7 +53,7 @@ class ServiceMetrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self.requests = RequestCounter(_open_numbers(self._registry))
+        self.requests = RequestCounter(_open_values(self._registry))
         self._streams = Gauge(
             "chalk_streams",
             "Streamed responses, long polls and exports in progress.",
@@ -86,16 +86,16 @@ class ServiceMetrics:
         return generate_latest(registry)
 
 
-def _open_numbers(registry: CollectorRegistry) -> NumberStore:
+def _open_values(registry: CollectorRegistry) -> SampleValueStore:
     if is_shared():
-        return SharedNumbers(prepare_folder(Path(os.environ[FOLDER_VARIABLE])))
-    numbers = LocalNumbers(*REQUEST_METRICS)
-    registry.register(numbers)
-    return numbers
+        return SharedSampleValues(prepare_folder(Path(os.environ[FOLDER_VARIABLE])))
+    values = LocalSampleValues(*REQUEST_METRICS)
+    registry.register(values)
+    return values
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Return the folder of shared numbers with the files that the library will write to.
+    """Create the files of the shared folder to which the library will write, and return the folder.
 
     Raises SettingsError if it cannot be written.
     """

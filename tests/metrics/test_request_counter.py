@@ -10,32 +10,32 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from chalk_flask.metrics.numbers import LocalNumbers, NumberStore, SharedNumbers
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
+from chalk_flask.metrics.sample_values import LocalSampleValues, SampleValueStore, SharedSampleValues
 from tests.support.metrics import parse_samples
 
 THREADS, ROUNDS = 8, 45
 PADDING = "x" * 1600
 
 
-def rendered(folder: Path, numbers: NumberStore) -> dict[tuple[str, ...], float]:
-    """Return the samples of numbers of this process, or of all files in the folder."""
+def rendered(folder: Path, values: SampleValueStore) -> dict[tuple[str, ...], float]:
+    """Return the samples of this process, or of all files in the folder."""
     registry = CollectorRegistry()
-    if isinstance(numbers, LocalNumbers):
-        registry.register(numbers)
+    if isinstance(values, LocalSampleValues):
+        registry.register(values)
     else:
         MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]  # the library types it in part
     return parse_samples(generate_latest(registry).decode())
 
 
-def open_numbers(kind: str, folder: Path) -> NumberStore:
-    return LocalNumbers(*REQUEST_METRICS) if kind == "local" else SharedNumbers(folder)
+def open_values(kind: str, folder: Path) -> SampleValueStore:
+    return LocalSampleValues(*REQUEST_METRICS) if kind == "local" else SharedSampleValues(folder)
 
 
 @pytest.mark.parametrize("kind", ["local", "shared"])
 def test_no_request_of_many_threads_is_lost(kind: str, tmp_path: Path) -> None:
-    numbers = open_numbers(kind, tmp_path)
-    counter = RequestCounter(numbers)
+    values = open_values(kind, tmp_path)
+    counter = RequestCounter(values)
 
     def record(thread: int) -> None:
         for number in range(ROUNDS):
@@ -45,7 +45,7 @@ def test_no_request_of_many_threads_is_lost(kind: str, tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(record, range(THREADS)))
-    found = rendered(tmp_path, numbers)
+    found = rendered(tmp_path, values)
     totals = {key: value for key, value in found.items() if key[0] == "chalk_requests_total"}
     durations = {key: value for key, value in found.items() if key[0] == "chalk_request_seconds_count"}
     assert sum(totals.values()) == 2 * THREADS * ROUNDS
@@ -60,20 +60,20 @@ def test_no_request_of_many_threads_is_lost(kind: str, tmp_path: Path) -> None:
     assert (bucket["0.001"], bucket["0.0025"], bucket["0.005"], bucket["+Inf"]) == (2, 3, 6, 8)
 
 
-def test_shared_numbers_continue_those_of_a_former_process(tmp_path: Path) -> None:
+def test_shared_values_continue_those_of_a_former_process(tmp_path: Path) -> None:
     for start in range(3):
-        counter = RequestCounter(numbers := SharedNumbers(tmp_path))
+        counter = RequestCounter(values := SharedSampleValues(tmp_path))
         counter.record("GET", "/users", 200, 0.2)
         for number in range(25):  # after the second start the file has more than a megabyte
             counter.record("GET", f"/users/{start}/{number}/{PADDING}", 200, 0.2)
-    found = rendered(tmp_path, numbers)
+    found = rendered(tmp_path, values)
     assert found["chalk_requests_total", "GET", "/users", "200"] == 3
     assert found["chalk_request_seconds_count", "GET", f"/users/2/24/{PADDING}"] == 1
 
 
 def test_forked_process_has_files_of_its_own(tmp_path: Path) -> None:
-    numbers = SharedNumbers(tmp_path)
-    counter = RequestCounter(numbers)
+    values = SharedSampleValues(tmp_path)
+    counter = RequestCounter(values)
     counter.record("GET", "/users", 200, 0.2)
     with counter._lock:  # as another thread of this process could hold it
         child = multiprocessing.get_context("fork").Process(target=counter.record, args=("GET", "/users", 200, 0.2))
@@ -82,11 +82,11 @@ def test_forked_process_has_files_of_its_own(tmp_path: Path) -> None:
     counter.record("GET", "/users", 200, 0.2)
     assert child.exitcode == 0
     assert len(list(tmp_path.glob("counter_*.db"))) == 2
-    assert rendered(tmp_path, numbers)["chalk_requests_total", "GET", "/users", "200"] == 3
+    assert rendered(tmp_path, values)["chalk_requests_total", "GET", "/users", "200"] == 3
 
 
 def test_missing_folder_is_logged_once_and_requests_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    counter = RequestCounter(SharedNumbers(tmp_path / "missing"))
+    counter = RequestCounter(SharedSampleValues(tmp_path / "missing"))
     for status in (200, 404):
         counter.record("GET", "/users", status, 0.2)
     assert caplog.text.count("requests are not counted") == 1
