@@ -1,18 +1,18 @@
-"""Maximum size of packages: clients with a bearer token of the scope `imports.write` can send large bodies."""
+"""Maximum size of uploads: clients with a bearer token of the scope `imports.write` can send large bodies."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from chalk_flask.api.admin.paths import IMPORTS_PATH
 from chalk_flask.permissions.scopes import IMPORTS_WRITE, includes_scope
 from chalk_flask.server import BodyLimit, RequestHead
 from chalk_flask.services import Services
 
-__all__ = ["UPLOAD_PATH", "package_body_limit"]
+__all__ = ["package_body_limit"]
 
-UPLOAD_PATH: Final = "/api/admin/v1/imports"
-MAX_FORM_OVERHEAD_BYTES: Final = 65536
-"""Maximum size of the parts of a form beside the package."""
+MAX_FIELDS_BYTES: Final = 65536
+"""Maximum size of the other parts of a form."""
 
 
 def package_body_limit(services: Services) -> BodyLimit:
@@ -22,10 +22,10 @@ def package_body_limit(services: Services) -> BodyLimit:
     """
 
     def limit(head: RequestHead) -> int | None:
-        if (head.method, head.path.removesuffix("/")) != ("POST", UPLOAD_PATH):
+        if (head.method, head.path.removesuffix("/")) != ("POST", IMPORTS_PATH):
             return None
         can_import = _can_import(services, head.headers.get("AUTHORIZATION", ""))
-        return services.jobs.max_upload_bytes + MAX_FORM_OVERHEAD_BYTES if can_import else 0
+        return services.jobs.max_upload_bytes + MAX_FIELDS_BYTES if can_import else 0
 
     return limit
 

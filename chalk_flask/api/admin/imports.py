@@ -1,6 +1,6 @@
 """Views of imports: upload of a package, state of its job, and decision about a held package.
 
-They call the functions of the console and the command line. JSON objects are those that `--json` prints.
+They call the same functions as the console and the command line, and return the JSON objects that `--json` prints.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
 import orjson
 from flask import Request, Response, request
 
-from chalk_flask.api.admin.body_limit import UPLOAD_PATH
-from chalk_flask.api.admin.package_body import parse_import_parameters, received_package
+from chalk_flask.api.admin.package_body import RETRY_SECONDS, open_package, parse_import_parameters
+from chalk_flask.api.admin.paths import IMPORTS_PATH
 from chalk_flask.api.auth.authentication import current_principal
 from chalk_flask.api.errors import ApiError
 from chalk_flask.api.public_url import request_base_url
@@ -34,9 +34,6 @@ from chalk_flask.tenants.store import TenantError
 
 __all__ = ["approve_import", "create_import", "discard_held_import", "get_import"]
 
-RETRY_SECONDS: Final = 60
-"""Time after which a client may repeat a request that was rejected because jobs are queued."""
-
 _RESTRICTED_MESSAGE = (
     "This credential is restricted to some records, so it cannot import: a package replaces the whole roster. Use a"
     " credential without restrictions."
@@ -45,9 +42,9 @@ _RESTRICTED_MESSAGE = (
 
 def create_import(services: Services) -> Response:
     """Queue the import of the package in the body. If the same package is queued or running, return its job."""
-    principal, current = _importer(), _current_request()
+    principal, current = _unrestricted_principal(), _current_request()
     choices, dry_run = parse_import_parameters(current.args)
-    with _errors_as_responses(), received_package(current, services.jobs.max_upload_bytes) as (stream, name):
+    with _errors_as_responses(), open_package(current, services.jobs.max_upload_bytes) as (stream, name):
         job = services.jobs.upload_import(
             principal.tenant,
             stream,
@@ -57,31 +54,31 @@ def create_import(services: Services) -> Response:
             dry_run=dry_run,
             reuse_active=True,
         )
-    return _accepted(services, job)
+    return _accepted_response(services, job)
 
 
 def get_import(services: Services, id: str) -> Response:  # noqa: A002 - name of the id in the path
     """Return a job, or an import run."""
-    tenant = _importer().tenant
+    tenant = _unrestricted_principal().tenant
     job = services.jobs.get(tenant, id)
     if job is not None:
-        return _json(_job_object(services, job))
+        return _json_response(_job_object(services, job))
     run, state = _find_run(services, tenant, id)
-    return _json(run.to_dict(state))
+    return _json_response(run.to_dict(state))
 
 
 def approve_import(services: Services, id: str) -> Response:  # noqa: A002 - name of the id in the path
     """Queue the approval of a held import."""
-    principal = _importer()
+    principal = _unrestricted_principal()
     run, _ = _find_run(services, principal.tenant, _run_id(services, principal.tenant, id))
     with _errors_as_responses():
         job = services.jobs.approve(principal.tenant, run.id, requested_by=principal.credential_id)
-    return _accepted(services, job)
+    return _accepted_response(services, job)
 
 
 def discard_held_import(services: Services, id: str) -> Response:  # noqa: A002 - name of the id in the path
     """Delete a held package without applying it."""
-    principal = _importer()
+    principal = _unrestricted_principal()
     run, _ = _find_run(services, principal.tenant, _run_id(services, principal.tenant, id))
     if services.jobs.find_approval(principal.tenant, run.id):
         raise ApiError(409, "The package is being approved now. Wait for the result.")
@@ -89,7 +86,7 @@ def discard_held_import(services: Services, id: str) -> Response:  # noqa: A002 
         discarded = discard_import(
             services.store, services.settings, principal.tenant, run.id, requested_by=principal.credential_id
         )
-    return _json(discarded.to_dict("discarded"))
+    return _json_response(discarded.to_dict("discarded"))
 
 
 def _current_request() -> Request:
@@ -97,8 +94,8 @@ def _current_request() -> Request:
     return current
 
 
-def _importer() -> Principal:
-    """Return the caller. Raises ApiError (403) if it is restricted to some records."""
+def _unrestricted_principal() -> Principal:
+    """Return the principal. Raises ApiError (403) if it has access restrictions."""
     principal = current_principal()
     if _is_restricted(principal.restrictions):
         raise ApiError(403, _RESTRICTED_MESSAGE)
@@ -106,12 +103,12 @@ def _importer() -> Principal:
 
 
 def _is_restricted(restrictions: AccessRestrictions) -> bool:
-    """Return True if the credential has restrictions. Demographics are denied if the tenant has not opted in."""
+    """Return True if the credential has restrictions. Those of its tenant do not count: the demographics opt-in."""
     return replace(restrictions, denied=restrictions.denied - {"demographics"}) != NO_RESTRICTIONS
 
 
 def _run_id(services: Services, tenant: str, import_id: str) -> str:
-    """Return the id of the run of a job, or the id itself if it is no job. Raises ApiError for a job without a run."""
+    """Return the id of the run of a job, or the id itself if no job has it. Raises ApiError (409) without a run."""
     job = services.jobs.get(tenant, import_id)
     if job is None:
         return import_id
@@ -130,7 +127,7 @@ def _find_run(services: Services, tenant: str, run_id: str) -> tuple[ImportRun, 
 
 @contextmanager
 def _errors_as_responses() -> Iterator[None]:
-    """Convert errors of uploads and jobs into ApiError. Each of them has changed nothing."""
+    """Convert errors of uploads and jobs into ApiError. None of them has changed anything."""
     try:
         yield
     except UploadTooLargeError as error:
@@ -147,10 +144,10 @@ def _errors_as_responses() -> Iterator[None]:
         raise ApiError(404, f"{error}.") from None
 
 
-def _accepted(services: Services, job: Job) -> Response:
+def _accepted_response(services: Services, job: Job) -> Response:
     base_url = request_base_url(_current_request(), services.settings.public_url)
-    location = f"{base_url}{UPLOAD_PATH}/{quote(job.id, safe='')}"
-    return _json(_job_object(services, job), 202, [("Location", location)])
+    location = f"{base_url}{IMPORTS_PATH}/{quote(job.id, safe='')}"
+    return _json_response(_job_object(services, job), 202, [("Location", location)])
 
 
 def _job_object(services: Services, job: Job) -> dict[str, Any]:
@@ -159,6 +156,6 @@ def _job_object(services: Services, job: Job) -> dict[str, Any]:
     return {**job.to_dict(), "progress": progress.to_dict() if progress else None, "report": job.report}
 
 
-def _json(data: dict[str, Any], status: int = 200, headers: list[tuple[str, str]] | None = None) -> Response:
+def _json_response(data: dict[str, Any], status: int = 200, headers: list[tuple[str, str]] | None = None) -> Response:
     common = [("Content-Type", "application/json"), ("Cache-Control", "private, no-store")]
     return Response(orjson.dumps(data), status, headers=[*common, *(headers or [])])

@@ -15,11 +15,11 @@ from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.roster.tenant_imports import ImportChoices
 from chalk_flask.server import BODY_REJECTED_KEY
 
-__all__ = ["parse_import_parameters", "received_package"]
+__all__ = ["RETRY_SECONDS", "open_package", "parse_import_parameters"]
 
 MAX_FORM_PARTS: Final = 10
-BUSY_SECONDS: Final = 60
-"""Time after which a client may repeat an upload that was rejected because of others."""
+RETRY_SECONDS: Final = 60
+"""Time after which a client may repeat a request that was rejected because of others, or of a full disk."""
 
 _FORM_TYPE: Final = "multipart/form-data"
 _BOOLEANS: Final = {"true": True, "false": False}
@@ -29,7 +29,7 @@ _VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
     "strict": _BOOLEANS,
     "invalid_rows": {"reject": "reject", "quarantine": "quarantine"},
 }
-"""Values of each parameter, as texts and as they are used."""
+"""Values of each parameter, by the text of the request."""
 
 _TOO_LARGE_FORM = "The form has too many parts, or a field is too large. Send one file and nothing else."
 _INCOMPLETE_MESSAGE = "The body is shorter than its Content-Length. Nothing was changed. Send all of it."
@@ -46,26 +46,26 @@ def parse_import_parameters(params: MultiDict[str, str]) -> tuple[ImportChoices,
 
     Raises ApiError (400) for an unknown parameter, because a misspelled `dry_run` would change the roster.
     """
-    found: dict[str, Any] = {}
+    choices: dict[str, Any] = {}
     for name, texts in params.lists():
         values = _VALUES.get(name)
         if values is None:
             raise ApiError(400, f"Unknown parameter {printable(name)}. The parameters are {', '.join(_VALUES)}.")
         if len(texts) > 1 or texts[0] not in values:
             raise ApiError(400, f"{name} must be {' or '.join(values)}, once. It is {printable(', '.join(texts))}.")
-        found[name] = values[texts[0]]
-    dry_run = found.pop("dry_run", False)
-    return ImportChoices(**found), dry_run
+        choices[name] = values[texts[0]]
+    dry_run = choices.pop("dry_run", False)
+    return ImportChoices(**choices), dry_run
 
 
 @contextmanager
-def received_package(request: Request, max_bytes: int) -> Iterator[tuple[IO[bytes], str | None]]:
+def open_package(request: Request, max_bytes: int) -> Iterator[tuple[IO[bytes], str | None]]:
     """Yield the stream of the package, and the name of its file if the client sent one.
 
-    Raises ApiError, also for errors of the block that the body causes: 400 for a body that is empty or incomplete, 413
-    for one that is too large, and 503 while others are received or the disk is full.
+    Raises ApiError: 400 for a body that is empty or incomplete, 413 for one that is too large. Raises 503 while other
+    uploads are received, or if the disk is full. Errors of the block that the body causes are converted too.
     """
-    _check_received(request, max_bytes)
+    _check_body(request, max_bytes)
     try:
         yield _open_form(request) if request.mimetype == _FORM_TYPE else _open_body(request)
     except RequestEntityTooLarge:
@@ -73,18 +73,18 @@ def received_package(request: Request, max_bytes: int) -> Iterator[tuple[IO[byte
     except ClientDisconnected:
         raise ApiError(400, _INCOMPLETE_MESSAGE) from None
     except OSError as error:
-        raise ApiError(503, _STORE_MESSAGE, retry_after=BUSY_SECONDS) from error
+        raise ApiError(503, _STORE_MESSAGE, retry_after=RETRY_SECONDS) from error
 
 
-def _check_received(request: Request, max_bytes: int) -> None:
+def _check_body(request: Request, max_bytes: int) -> None:
     """Raise ApiError if the server has dropped the body."""
     match request.environ.get(BODY_REJECTED_KEY):
         case None:
             return
         case "busy":
-            raise ApiError(503, _BUSY_MESSAGE, retry_after=BUSY_SECONDS)
+            raise ApiError(503, _BUSY_MESSAGE, retry_after=RETRY_SECONDS)
         case "disk_full":
-            raise ApiError(503, _STORE_MESSAGE, retry_after=BUSY_SECONDS)
+            raise ApiError(503, _STORE_MESSAGE, retry_after=RETRY_SECONDS)
         case _:
             raise ApiError(
                 413,

@@ -1,27 +1,26 @@
-"""Table of the routes of the API for operations, and their blueprint."""
+"""Table of the routes of the admin API, and their blueprint."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from flask import Blueprint, Response
 
 from chalk_flask.api.admin import imports
+from chalk_flask.api.admin.paths import ADMIN_ROOT
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.url_paths import url_rule
 from chalk_flask.permissions.scopes import IMPORTS_WRITE
 from chalk_flask.services import Services
 
-__all__ = ["ADMIN_ROOT", "ADMIN_ROUTES", "AdminRoute", "admin_blueprint"]
-
-ADMIN_ROOT: Final = "/api/admin/v1"
+__all__ = ["ADMIN_ROUTES", "AdminRoute", "admin_blueprint"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AdminRoute:
-    """Operation of the API for operations. The view takes the services and the ids of the path."""
+    """Route of the admin API. The view takes the services and the ids of the path."""
 
     operation: str
     method: Literal["GET", "POST"]
