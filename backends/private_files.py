@@ -1,6 +1,6 @@
 """Private files: they are synced to disk, and new files in the folder of another user belong to that user.
 
-If root runs a command on the store of a service, the service can so use the files that the command creates.
+So a service can use the files that a command of root creates in its store.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def open_private(path: str, flags: int) -> int:
     """
     if os.geteuid() != 0:
         return os.open(path, flags, 0o600)
-    try:  # root gives away no file that exists already, to which the owner of the folder may have linked
+    try:  # Root must not give away an existing file, because the owner of the folder may have linked to it.
         descriptor = os.open(path, flags | os.O_EXCL, 0o600)
     except FileExistsError:
         return os.open(path, flags, 0o600)
@@ -45,7 +45,7 @@ def create_private_file(path: Path, model: Path | None = None) -> None:
 def make_folder(path: Path, mode: int = 0o700) -> None:
     """Create a folder and its missing parents, unless it exists. Raises OSError.
 
-    Each gets the owner of the folder above it. Missing parents have the usual mode.
+    Each gets the owner of the folder above it. `mode` is that of the last one; missing parents have the usual mode.
     """
     if path.is_dir():
         return

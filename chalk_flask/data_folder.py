@@ -21,7 +21,7 @@ from chalk_flask.settings.data_folder import (
 )
 from chalk_flask.settings.storage_location import storage_location
 
-__all__ = ["check_data_folder", "claim_data_folder", "claimed_if_created"]
+__all__ = ["check_data_folder", "claim_data_folder", "claim_if_created"]
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def claim_data_folder(store: Backend, settings: Settings) -> None:
     _warn_of_other_folder(store, settings)
     location = storage_location(settings.storage)
     try:
-        with _given_to_owner(folder, Path(location)):
+        with _give_new_folder_to_owner(folder, Path(location)):
             make_private_folder(folder)
         create_once(folder / STORE_ID_FILE, StoreIdFile(store.store_id, location, key).encode())
     except OSError as error:
@@ -63,7 +63,7 @@ def claim_data_folder(store: Backend, settings: Settings) -> None:
 
 
 @contextmanager
-def claimed_if_created(store: Backend, settings: Settings) -> Iterator[None]:
+def claim_if_created(store: Backend, settings: Settings) -> Iterator[None]:
     """Compare the folder `data` with the store, and write the store id to it if the block creates the folder.
 
     Raises SettingsError if the folder belongs to another store.
@@ -72,7 +72,7 @@ def claimed_if_created(store: Backend, settings: Settings) -> Iterator[None]:
     folder = Path(settings.data)
     existed = folder.exists()
     try:
-        with _given_to_owner(folder, Path(storage_location(settings.storage))):
+        with _give_new_folder_to_owner(folder, Path(storage_location(settings.storage))):
             yield
     finally:
         if not existed and folder.exists():
@@ -80,7 +80,7 @@ def claimed_if_created(store: Backend, settings: Settings) -> Iterator[None]:
 
 
 @contextmanager
-def _given_to_owner(folder: Path, store: Path) -> Iterator[None]:
+def _give_new_folder_to_owner(folder: Path, store: Path) -> Iterator[None]:
     """Give the folder with its files to the owner of the store, if this process is root and the block creates it.
 
     Files that are created later have the owner of their folder.

@@ -9,7 +9,7 @@ import pytest
 
 from backends import open_store
 from chalk_flask import create_app
-from chalk_flask.data_folder import check_data_folder, claim_data_folder, claimed_if_created
+from chalk_flask.data_folder import check_data_folder, claim_data_folder, claim_if_created
 from chalk_flask.settings import Settings, SettingsError, load_settings
 from chalk_flask.settings.data_folder import STORE_ID_FILE
 from chalk_flask.storage import COLLECTIONS
@@ -74,10 +74,10 @@ def test_store_with_files_in_another_folder_is_warned(
 def test_command_writes_the_store_id_only_with_the_folder(storage: str, tmp_path: Path) -> None:
     settings = load_settings({"storage": storage, "data": str(tmp_path / "data")}, {})
     with open_store(storage, COLLECTIONS) as store:
-        with claimed_if_created(store, settings):
+        with claim_if_created(store, settings):
             pass
         assert not (tmp_path / "data").exists()
-        with claimed_if_created(store, settings):
+        with claim_if_created(store, settings):
             (tmp_path / "data").mkdir()
         assert (tmp_path / "data" / STORE_ID_FILE).is_file() == store.durable
 

@@ -1,4 +1,4 @@
-"""Folder `data` of a store: its default place, the names in it, and the file that says which store it belongs to."""
+"""Folder `data` of a store: its default location, the names in it, and the file that says which store it belongs to."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ __all__ = [
 ]
 
 STORE_ID_FILE: Final = "store-id.json"
-"""Name of the file in the folder `data`. It is no hidden name, because some backups leave those out."""
+"""Name of the file in the folder `data`. Its name is not hidden, because some backups leave out hidden files."""
 
 FORMER_DEFAULT: Final = "chalk-data"
 """Default of earlier versions, relative to the working directory; still that of stores that are not in files."""
 
-_FORMER_NAME_IN_UNITS = "data"
+_NAME_IN_UNITS = "data"
+"""Name that the systemd units in `config/` give to the folder beside the store."""
+
 _DAMAGED = (
     "it names no store: delete it if this is the folder data of your store, otherwise give the right one with --data"
     " (CHALK_DATA)"
@@ -45,8 +47,8 @@ _KEY_LENGTH = 16
 class StoreIdFile:
     """Content of `store-id.json`: the store that a folder `data` belongs to.
 
-    `location` is where the store was when the folder was first used. `key` is the name of the store in the folder; it
-    stays when both are moved.
+    `location` is that of the store when the folder was first used. `key` is the store key, which stays when both are
+    moved.
     """
 
     store_id: str
@@ -83,9 +85,9 @@ def default_data_folder(storage: str) -> Path:
         return Path("memory-data" if storage.startswith("memory:") else FORMER_DEFAULT).absolute()
     folder = _folder_beside(path, storage)
     if not os.path.lexists(folder):
-        for former in (path.with_name(_FORMER_NAME_IN_UNITS), Path(FORMER_DEFAULT).absolute()):
+        for former in (path.with_name(_NAME_IN_UNITS), Path(FORMER_DEFAULT).absolute()):
             with suppress(OSError):  # it is unreadable
-                if _belongs(former, storage) or _has_only_keys_of(former, path):
+                if _is_used_by(former, storage) or _has_only_keys_of(former, path):
                     return former
     return folder
 
@@ -97,12 +99,12 @@ def is_former_data_folder(storage: str, folder: Path) -> bool:
 
 
 def store_key(storage: str, folder: Path) -> str:
-    """Return the name of the store in its folder `data`, a hash of its place unless `store-id.json` contains it.
+    """Return the store key, the name of the subfolders of the store in its folder `data`. Raises OSError.
 
-    Raises OSError.
+    `store-id.json` contains it. Without this file, it is a hash of the location of the store.
     """
     stored = StoreIdFile.read(folder)
-    return _hashed_place(storage) if stored is None else stored.key
+    return _location_hash(storage) if stored is None else stored.key
 
 
 def folders_of_other_stores(folder: Path, key: str) -> list[Path]:
@@ -112,7 +114,7 @@ def folders_of_other_stores(folder: Path, key: str) -> list[Path]:
 
 
 def _path_of(storage: str) -> Path | None:
-    """Return the absolute path of a store in files, that of the target if it is a link; None for other stores."""
+    """Return the absolute path of a store in files, with links resolved; None for other stores."""
     try:
         path = file_path(storage)
     except InvalidStorageURLError:
@@ -125,32 +127,32 @@ def _folder_beside(path: Path, storage: str) -> Path:
     return path.with_name(f"{path.name if storage.lower().startswith('json:') else path.stem}-data")
 
 
-def _hashed_place(storage: str) -> str:
+def _location_hash(storage: str) -> str:
     scheme, _, rest = storage.partition("://")
-    place = f"{scheme}:{os.path.realpath(rest[1:])}" if rest.startswith("/") else without_passwords(storage)
-    return sha256(place.encode()).hexdigest()[:_KEY_LENGTH]
+    location = f"{scheme}:{os.path.realpath(rest[1:])}" if rest.startswith("/") else without_passwords(storage)
+    return sha256(location.encode()).hexdigest()[:_KEY_LENGTH]
 
 
-def _belongs(folder: Path, storage: str) -> bool:
+def _is_used_by(folder: Path, storage: str) -> bool:
     """Return True if the files in a folder show that this store uses it."""
-    key, stored = _hashed_place(storage), StoreIdFile.read(folder)
+    key, stored = _location_hash(storage), StoreIdFile.read(folder)
     if stored is not None:
         return stored.key == key
     return any((folder / name / key).is_dir() for name in _SUBFOLDERS) or any(folder.glob(f"*-{key}.lock"))
 
 
 def _has_only_keys_of(folder: Path, store: Path) -> bool:
-    """Return True if a folder of an earlier version has key files, and no other store than this one can own them."""
+    """Return True if a folder of an earlier version has key files, and they can only belong to this store."""
     return (
         folder.name == FORMER_DEFAULT
         and store.exists()
         and any(folder.glob("*.key"))
-        and not any(_owned_by_others(folder))
+        and not any(_signs_of_other_stores(folder))
     )
 
 
-def _owned_by_others(folder: Path) -> Iterator[Path]:
-    """Yield what shows that another store uses a folder of an earlier version: its files, or the default store."""
+def _signs_of_other_stores(folder: Path) -> Iterator[Path]:
+    """Yield files of other stores in a folder of an earlier version, and the default store beside it."""
     yield from folders_of_other_stores(folder, "")
     yield from folder.glob("[!.]*.lock")
     yield from folder.glob(STORE_ID_FILE)
