@@ -1,4 +1,4 @@
-"""Event about an import that is overdue: the last one of a tenant is too long ago."""
+"""Webhook event about an overdue import: the last one of a tenant is older than the setting `overdue_hours`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from chalk_flask.roster.imports.history import ImportRun, find_last_current_run
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import parse_timestamp
 
-__all__ = ["report_overdue"]
+__all__ = ["enqueue_overdue"]
 
 _REPORTED_KEY: Final = ":overdue"
 """Key in BODIES of the record with the last import after which the event was queued."""
 
 
-def report_overdue(store: Backend, max_hours: int, now: datetime) -> None:
-    """Queue one event for each tenant whose last import is older than `max_hours`, once until the next import.
+def enqueue_overdue(store: Backend, max_hours: int, now: datetime) -> None:
+    """Queue the event of each tenant whose last import is older than `max_hours`, once until the next import.
 
     An import that found nothing to change counts. A tenant without any import is not overdue. Raises StorageError.
     """
@@ -41,7 +41,7 @@ def report_overdue(store: Backend, max_hours: int, now: datetime) -> None:
 
 
 def _overdue_run(snapshot: Snapshot, max_hours: int, now: datetime) -> ImportRun | None:
-    """Return the last import of a tenant if it is overdue, a webhook wants to know, and the event was not queued."""
+    """Return the last import of a tenant if it is overdue, a webhook selects the event, and it was not queued."""
     run = find_last_current_run(snapshot) if subscribers_of(snapshot, IMPORT_OVERDUE) else None
     started = parse_timestamp(run.started) if run else None
     if run is None or started is None or now - started < timedelta(hours=max_hours):

@@ -43,8 +43,8 @@ class Job:
     """Import, dry run or approval that the worker runs.
 
     `requested_by` is the id of the administrator or of the credential, because a sign-in name may be an e-mail
-    address. `package` is the name that the package had on the client, `upload` the name of its file as long as it is
-    kept, and `sha256` that of a package from the API. `run` is the import run. `report` has the form of
+    address. `package` is the name that the package had on the client. `upload` is the name of its file as long as it is
+    kept. `sha256` is the hash of a package from the API. `run` is the import run. `report` has the form of
     `history.summary`. `message` says why the job failed. Times are texts in UTC. `attempt` is the number of starts, and
     `crashes` the number of starts that a crash ended.
     """

@@ -79,9 +79,9 @@ class JobStore:
     ) -> Job:
         """Store a package, and queue its import or dry run. Nothing stays on disk if this raises an error.
 
-        `file_name` is the name that the browser sent. With `reuse_active`, a queued or running job of such a call with
-        the same package and choices is returned instead, so that a client can repeat its request. Raises UploadError,
-        JobError, TenantError, StorageError and OSError.
+        `file_name` is the name that the browser sent. With `reuse_active`, a client can repeat its request: a queued or
+        running job of such a call with the same package and choices is returned instead. Raises UploadError, JobError,
+        TenantError, StorageError and OSError.
         """
         self._check_tenant(tenant)
         name = clean_file_name(file_name)
@@ -239,7 +239,7 @@ class JobStore:
         return job
 
     def _enqueue_once(self, job: Job) -> Job:
-        """Queue a job, unless one for the same package and choices is active: then delete the package, return that."""
+        """Queue a job, or delete its package and return the active job for the same package and choices."""
         with self._write(job.tenant) as transaction:
             for active in list_jobs(transaction, *ACTIVE_STATES):
                 if (active.kind, active.sha256, active.choices) == (job.kind, job.sha256, job.choices):

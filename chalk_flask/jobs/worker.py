@@ -16,7 +16,7 @@ from typing import Final
 from backends import CONTROL, Backend, StorageError
 from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.jobs.lifecycle import JobSupersededError
-from chalk_flask.jobs.overdue import report_overdue
+from chalk_flask.jobs.overdue import enqueue_overdue
 from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
 from chalk_flask.jobs.retention import remove_unused
 from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
@@ -116,7 +116,7 @@ class JobWorker:
             try:
                 self._leader_lock.try_acquire()  # also without jobs, so that the lock shows that there is a worker
                 self._clean_up()
-                self._report_overdue()
+                self._enqueue_overdue()
                 while self._run_next() and not self._stopping.is_set():
                     pass
                 self._finish_deletions()
@@ -145,11 +145,11 @@ class JobWorker:
         if self._leader_lock.try_acquire():
             self._deletions.finish(self._stopping)
 
-    def _report_overdue(self) -> None:
+    def _enqueue_overdue(self) -> None:
         """Queue the events about overdue imports, once per OVERDUE_INTERVAL_SECONDS, if the setting says so."""
         if self._overdue_hours and time.monotonic() >= self._next_overdue_check and self._leader_lock.try_acquire():
             self._next_overdue_check = time.monotonic() + OVERDUE_INTERVAL_SECONDS
-            report_overdue(self._store, self._overdue_hours, self._now())
+            enqueue_overdue(self._store, self._overdue_hours, self._now())
 
     def _run_next(self) -> bool:
         """Run the oldest queued job; return False if there is none that this process can run."""

@@ -54,7 +54,7 @@ IMPORT_EVENTS: Mapping[str, str] = {
     IMPORT_REJECTED: "A package was rejected because of its errors.",
     IMPORT_OVERDUE: "There was no import for longer than the setting `overdue_hours`.",
 }
-"""Description of the event types for those who operate the imports. A webhook must select them by name."""
+"""Description by event type, of the events about imports. A webhook gets them only if it selects them by name."""
 
 
 def entity_type(singular_name: str) -> str:

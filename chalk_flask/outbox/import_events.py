@@ -1,4 +1,4 @@
-"""Webhook events about the outcome of imports, for those who operate the nightly import. They contain no records."""
+"""Webhook events about the outcome of imports, for operators of nightly imports. They contain no records."""
 
 from __future__ import annotations
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from backends import Snapshot, StorageError, Transaction
+from backends import StorageError, Transaction
 from chalk_flask.outbox.event import IMPORT_COMMITTED, IMPORT_HELD, IMPORT_REJECTED
 from chalk_flask.outbox.import_events import enqueue_import_event, subscribers_of
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.storage import RosterStore
 
-__all__ = ["enqueue_committed", "enqueue_held", "report_rejected"]
+__all__ = ["enqueue_committed", "enqueue_held", "enqueue_rejected"]
 
 
 def enqueue_committed(report: ImportReport, transaction: Transaction) -> None:
@@ -26,15 +26,15 @@ def enqueue_held(report: ImportReport, transaction: Transaction) -> None:
     enqueue_import_event(transaction, report.tenant, IMPORT_HELD, last_sequence(transaction), details, report.run)
 
 
-def report_rejected(store: RosterStore, report: ImportReport) -> None:
-    """Queue the event of a rejected package, if a webhook selects it. Other stores are not written.
+def enqueue_rejected(store: RosterStore, report: ImportReport) -> None:
+    """Queue the event of a rejected package. Without a webhook that selects it, the store is not written.
 
-    A rejection is stored in a file, so the event has a transaction of its own. A store that cannot be written does not
-    hide the report: then there is no event.
+    A rejection is stored in a file, so the event has a transaction of its own. If the store cannot be written, there is
+    no event, because the caller must still get the report.
     """
     try:
         with store.read(report.tenant) as snapshot:
-            if not _is_wanted(snapshot):
+            if not subscribers_of(snapshot, IMPORT_REJECTED):
                 return
         with store.write(report.tenant) as transaction:
             details = {"state": "rejected", "problems": report.problems.total}
@@ -42,7 +42,3 @@ def report_rejected(store: RosterStore, report: ImportReport) -> None:
             enqueue_import_event(transaction, report.tenant, IMPORT_REJECTED, sequence, details, report.run)
     except StorageError:
         return
-
-
-def _is_wanted(snapshot: Snapshot) -> bool:
-    return bool(subscribers_of(snapshot, IMPORT_REJECTED))

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from backends import Snapshot, Transaction
 from chalk_flask.audit.events import record_event
-from chalk_flask.roster.import_events import enqueue_committed, enqueue_held, report_rejected
+from chalk_flask.roster.import_events import enqueue_committed, enqueue_held, enqueue_rejected
 from chalk_flask.roster.import_log import log_discard, log_import
 from chalk_flask.roster.imports import (
     ImportOptions,
@@ -92,7 +92,7 @@ def run_import(
     report = import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
     log_import(report)
     if report.state == "refused" and not report.dry_run:
-        report_rejected(ExistingTenantStore(store), report)
+        enqueue_rejected(ExistingTenantStore(store), report)
     return report
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chalk_flask.jobs.overdue import report_overdue
+from chalk_flask.jobs.overdue import enqueue_overdue
 from chalk_flask.outbox.event import IMPORT_EVENTS
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.tenant_imports import approve_import, run_import
@@ -67,15 +67,15 @@ def test_webhook_gets_only_the_events_that_it_names(empty_app: Flask, tmp_path: 
 def test_overdue_import_is_reported_once_until_the_next_one(empty_app: Flask, tmp_path: Path) -> None:
     store, now = services_of(empty_app).store, datetime.now(UTC)
     subscribe(empty_app, events={"import.overdue"})
-    report_overdue(store, 24, now + timedelta(hours=48))
+    enqueue_overdue(store, 24, now + timedelta(hours=48))
     assert received(empty_app) == [], "a tenant without any import is new"
     load(empty_app, PackageBuilder(), tmp_path)
-    report_overdue(store, 24, now + timedelta(hours=23))
+    enqueue_overdue(store, 24, now + timedelta(hours=23))
     assert received(empty_app) == []
     for hours in (25, 26):
-        report_overdue(store, 24, now + timedelta(hours=hours))
+        enqueue_overdue(store, 24, now + timedelta(hours=hours))
     [(event_type, _, details)] = received(empty_app)
     assert (event_type, details["hours"], details["last"][:10]) == ("import.overdue", 24, now.date().isoformat())
     load(empty_app, PackageBuilder(), tmp_path)
-    report_overdue(store, 24, now + timedelta(hours=30))
+    enqueue_overdue(store, 24, now + timedelta(hours=30))
     assert len(received(empty_app)) == 2
