@@ -27,8 +27,8 @@ CHECK_INTERVAL_SECONDS: Final = 10.0
 class WorkerWatch:
     """Background check, from `start` to `close`, in a thread of its own.
 
-    It logs `worker.missing` when two checks in a row find active webhooks, unfinished jobs or unfinished deletions of
-    tenants and no worker for them, and `worker.found` when there is a worker again.
+    It logs `worker.missing` when two checks in a row find work and no worker for it: active webhooks, unfinished jobs,
+    or unfinished deletions of tenants. It logs `worker.found` when there is a worker again.
     """
 
     def __init__(self, services: Services, interval: float = CHECK_INTERVAL_SECONDS) -> None:

@@ -157,11 +157,11 @@ def package_file(path: Path, settings: Settings) -> Iterator[tuple[Path, str | N
 @contextmanager
 def _exit_after_sigterm() -> Iterator[None]:
     """Raise SystemExit in the block after SIGTERM, so that it can delete its files."""
-    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    former = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, former)
 
 
 def echo_report(report: ImportReport, *, as_json: bool, quiet: bool = False) -> None:

@@ -39,7 +39,7 @@ def new_submission_id() -> str:
 
 
 class SubmissionError(Exception):
-    """Submission that is not processed. The message for the administrator contains the reason and a remedy."""
+    """Error for a submission that is not processed. The message contains the reason and a remedy."""
 
 
 class SubmissionStore:

@@ -43,7 +43,7 @@ class ClientAddresses:
         return client_network(_last_address(forwarded) if forwarded else peer)
 
     def warn_of_untrusted_headers(self, peer: str, headers: Mapping[str, str]) -> None:
-        """Log once that forwarded headers are ignored. Names a private address only: others may be of a person."""
+        """Log once that forwarded headers are ignored. A public address is not logged: it may identify a person."""
         if self._has_warned or self.is_proxy(peer):
             return
         if "X_FORWARDED_FOR" not in headers and "X_FORWARDED_PROTO" not in headers:

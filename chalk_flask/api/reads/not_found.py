@@ -11,26 +11,29 @@ from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import ROSTER_CORE, includes_scope
 
-__all__ = ["MAX_SHOWN_ID_LENGTH", "not_found"]
+__all__ = ["MAX_SHOWN_ID_LENGTH", "not_found_error"]
 
 MAX_SHOWN_ID_LENGTH = 80
 
 
-def not_found(route: ReadRoute, snapshot: Snapshot, ids: Ids, principal: Principal, policy: AccessPolicy) -> ApiError:
+def not_found_error(
+    route: ReadRoute, snapshot: Snapshot, ids: Ids, principal: Principal, policy: AccessPolicy
+) -> ApiError:
     """Return the error for the first object of the path that was not found.
 
-    It says why an existing object was not found, but only to callers without access restrictions that can read all
-    rosters. All others get the same message for a hidden object as for an unknown one.
+    Its message contains the reason for an existing object, if the caller has no access restrictions and can read the
+    whole roster. All others get the same message for a hidden object as for an unknown one.
     """
     position = next(
-        (n for n, parent in enumerate(route.parents) if not parent.exists(snapshot, ids, n, policy.rows)), len(ids) - 1
+        (index for index, parent in enumerate(route.parents) if not parent.exists(snapshot, ids, index, policy.rows)),
+        len(ids) - 1,
     )
     collection = _collection(route, position)
-    name, shown = RESOURCES[collection].singular_name, ids[position][:MAX_SHOWN_ID_LENGTH]
+    name, shown_id = RESOURCES[collection].singular_name, ids[position][:MAX_SHOWN_ID_LENGTH]
     is_explained = policy is UNRESTRICTED and includes_scope(principal.scopes, ROSTER_CORE)
     if not is_explained or not snapshot.exists(collection, Compare(KEY, "=", ids[position])):
-        return ApiError(404, f"There is no {name} {shown!r}.")
-    return ApiError(404, f"The {name} {shown!r} {_reason(route, ids, position)}.")
+        return ApiError(404, f"There is no {name} {shown_id!r}.")
+    return ApiError(404, f"The {name} {shown_id!r} {_reason(route, ids, position)}.")
 
 
 def _collection(route: ReadRoute, position: int) -> str:
@@ -39,7 +42,7 @@ def _collection(route: ReadRoute, position: int) -> str:
 
 
 def _reason(route: ReadRoute, ids: Ids, position: int) -> str:
-    """Return why an object that exists is not found at its position of the path, to follow its id."""
+    """Return the reason why an existing object is not found at its position in the path, as the end of a sentence."""
     if position < len(route.parents) and route.parents[position].within:
         return f"does not belong to {ids[position - 1][:MAX_SHOWN_ID_LENGTH]!r}"
     if _collection(route, position) in GRADEBOOK_COLLECTIONS:

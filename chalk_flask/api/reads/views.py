@@ -13,7 +13,7 @@ from chalk_flask.api.auth.internal_requests import RECORD_IDS_KEY
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads.envelopes import collection_envelope, single_envelope
-from chalk_flask.api.reads.not_found import not_found
+from chalk_flask.api.reads.not_found import not_found_error
 from chalk_flask.api.reads.query_params import QueryParams, link_header, parse_query_params
 from chalk_flask.api.reads.responses import HeaderList, cache_headers, make_etag, not_modified, ok_response
 from chalk_flask.api.routes import READ_ROUTES, ApiRoot, ReadRoute
@@ -131,7 +131,7 @@ class _ReadView:
         where = read.policy.restrict(condition, resource_type.name)
         page = snapshot.find(Query(resource_type.name, where, limit=1))
         if not page.total:
-            raise not_found(self._route, snapshot, read.ids, read.principal, read.policy)
+            raise not_found_error(self._route, snapshot, read.ids, read.principal, read.policy)
         headers += [("X-Total-Count", "1"), ("X-Count", "1")]
         documents = self._serializer(read, snapshot).render(page.chunks)
         blocks = single_envelope(resource_type, documents, params.warnings)
@@ -153,7 +153,7 @@ class _ReadView:
             return condition
         if self._settings.lenient_parent:
             return MATCH_NONE
-        raise not_found(self._route, snapshot, read.ids, read.principal, read.policy)
+        raise not_found_error(self._route, snapshot, read.ids, read.principal, read.policy)
 
 
 def _records_on_page(params: QueryParams, total: int) -> int:

@@ -98,6 +98,8 @@ def audit_command(
 
 
 class _Selection(NamedTuple):
+    """Events that the caller wants: time of the first, time after the last, and name. Empty texts select all."""
+
     since: str
     until: str
     event: str

@@ -20,8 +20,8 @@ from chalk_flask.console.pages.imports.record_text import (
     FieldChange,
     Record,
     changed_fields,
-    named_records,
     record_name,
+    references_in_name,
 )
 from chalk_flask.console.pages.imports.texts import render_import_page
 from chalk_flask.console.pages.roster.labels import RecordLinks, record_url
@@ -129,7 +129,7 @@ def _shown(
     links.read(
         reference
         for entry in entries
-        for reference in named_records(name, old_records.get(entry.key) or new_records.get(entry.key, {}))
+        for reference in references_in_name(name, old_records.get(entry.key) or new_records.get(entry.key, {}))
     )
     for entry in entries:
         old, new = old_records.get(entry.key), new_records.get(entry.key)

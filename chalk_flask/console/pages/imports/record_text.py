@@ -11,7 +11,7 @@ from markupsafe import Markup
 if TYPE_CHECKING:
     from chalk_flask.console.pages.roster.labels import RecordLinks, Reference
 
-__all__ = ["FieldChange", "Record", "changed_fields", "named_records", "record_name"]
+__all__ = ["FieldChange", "Record", "changed_fields", "record_name", "references_in_name"]
 
 Record: TypeAlias = Mapping[str, Any]
 """Record as the API serves it."""
@@ -37,8 +37,8 @@ class FieldChange:
     after: str
 
 
-def named_records(collection: str, record: Record) -> list[Reference]:
-    """Return the records whose names are in the display name of a record."""
+def references_in_name(collection: str, record: Record) -> list[Reference]:
+    """Return references to the records whose names are in the display name of a record."""
     fields = _NAMED_FIELDS.get(collection, ()) if record else ()
     return [(name, record[field]["sourcedId"]) for field, name in fields]
 
@@ -51,7 +51,7 @@ def record_name(collection: str, record: Record, links: RecordLinks) -> str:
     """
     if collection == "users":
         return " ".join(str(record[name]) for name in ("givenName", "familyName") if name in record)
-    names = [links.link(*reference).text for reference in named_records(collection, record)]
+    names = [links.link(*reference).text for reference in references_in_name(collection, record)]
     if names and collection == "enrollments":
         return Markup("<bdi>{}</bdi> as {} in <bdi>{}</bdi>").format(names[0], record["role"], names[1])
     if names:
