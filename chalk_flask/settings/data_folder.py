@@ -114,7 +114,7 @@ def folders_of_other_stores(folder: Path, key: str) -> list[Path]:
 
 
 def _path_of(storage: str) -> Path | None:
-    """Return the absolute path of a store in files, with links resolved; None for other stores."""
+    """Return the absolute path of a store in files, or of its target if it is a link; None for other stores."""
     try:
         path = file_path(storage)
     except InvalidStorageURLError:
