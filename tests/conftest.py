@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 from flask import Flask
@@ -17,6 +18,9 @@ from chalk_flask.services import Services
 from tests.support.clock import FakeClock
 
 BACKENDS = ("memory", "json", "sqlite")
+
+Serve: TypeAlias = Callable[..., Flask]
+"""Function that creates an application with the given settings."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -62,6 +66,20 @@ def app(storage: str) -> Iterator[Flask]:
     app = create_app(storage=storage)
     yield app
     services_of(app).store.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Factory of applications in memory."""
+    apps: list[Flask] = []
+
+    def create(**settings: object) -> Flask:
+        apps.append(create_app(storage="memory:", **settings))
+        return apps[-1]
+
+    yield create
+    for app in apps:
+        services_of(app).store.close()
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ _WRITE_STATUSES: Mapping[str, frozenset[int]] = {
 
 _TEXT: JSONObject = {"type": "string"}
 _COUNT: JSONObject = {"type": "integer", "minimum": 0}
+_URL: JSONObject = {"type": "string", "format": "uri"}
 
 HEADERS: Mapping[str, JSONObject] = {
     name: {"description": description, "schema": schema}
@@ -59,7 +60,7 @@ HEADERS: Mapping[str, JSONObject] = {
         ("X-Total-Count", _COUNT, "Number of all matching records."),
         ("Link", _TEXT, "URLs of the first, previous, next and last page (RFC 8288)."),
         ("ETag", _TEXT, "Version of the response. Send it as `If-None-Match` to get 304 if nothing has changed."),
-        ("Location", {"type": "string", "format": "uri"}, "URL of the new record."),
+        ("Location", _URL, "URL of the new record."),
         ("WWW-Authenticate", _TEXT, "Kind of credential that is required."),
         ("Allow", _TEXT, "Methods that the path supports."),
         ("Retry-After", _COUNT, "Seconds to wait."),

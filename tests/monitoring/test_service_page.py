@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
-from flask import Flask
 
-from chalk_flask import create_app
-from tests.conftest import services_of
+from tests.conftest import Serve
 
-Serve = Callable[..., Flask]
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Factory of applications in memory."""
-    apps: list[Flask] = []
-
-    def create(**settings: object) -> Flask:
-        apps.append(create_app(storage="memory:", **settings))
-        return apps[-1]
-
-    yield create
-    for app in apps:
-        services_of(app).store.close()
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", None], ids=["any", "json", "none"])

@@ -4,29 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
 
-import pytest
 from flask import Flask
 
-from chalk_flask import create_app
-from tests.conftest import services_of
-
-Serve = Callable[..., Flask]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Factory of applications in memory."""
-    apps: list[Flask] = []
-
-    def create(**settings: object) -> Flask:
-        apps.append(create_app(storage="memory:", **settings))
-        return apps[-1]
-
-    yield create
-    for app in apps:
-        services_of(app).store.close()
+from tests.conftest import Serve
 
 
 def test_anyone_can_read_the_document(served: Flask) -> None:
