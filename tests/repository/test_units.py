@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from fnmatch import fnmatchcase
 
 import pytest
 
@@ -52,7 +53,9 @@ def test_import_may_write_to_the_folder_that_it_watches() -> None:
     service = dict(unit("chalk-flask-import.service"))
     folder = service["ReadWritePaths"]
     assert f"--watch {folder} --once" in service["ExecStart"]
-    assert dict(unit("chalk-flask-import.path"))["PathExistsGlob"] == f"{folder}/*.zip"
+    pattern = dict(unit("chalk-flask-import.path"))["PathExistsGlob"]
+    assert all(fnmatchcase(f"{folder}/{name}", pattern) for name in ("district.zip", "DISTRICT.ZIP"))
+    assert not fnmatchcase(f"{folder}/district.zip.part", pattern)
     assert dict(unit("chalk-flask-import.timer"))["OnCalendar"] == "hourly"
 
 
