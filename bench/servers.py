@@ -205,7 +205,7 @@ def _terminate_at_end(process: subprocess.Popen[str]) -> Iterator[None]:
 
 
 def _discard(stream: IO[str] | None) -> None:
-    """Read the log of a server, which would wait if nobody did."""
+    """Read the log of a server to its end, because the server waits when the pipe is full."""
     assert stream is not None
     for _ in stream:
         pass
