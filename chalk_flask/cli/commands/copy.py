@@ -37,9 +37,9 @@ def copy_command(source: str, target: str, restart: bool, as_json: bool) -> None
     rejects TO, and --restart starts over.
 
     The folder `data` is not copied: it contains the keys of access tokens and encrypted secrets, held packages and the
-    access log. To move a service, stop it, and copy the store and the folder. Delete store-id.json in the copied folder,
-    because it names the former store. Start the service with --storage TO and --data. Import held packages again,
-    because their approval is bound to the former store. Jobs that are queued or running are not copied.
+    access log. To move a service, stop it, and copy the store and the folder. Delete store-id.json in the copied
+    folder, because it names the former store. Start the service with --storage TO and --data. Import held packages
+    again, because their approval is bound to the former store. Jobs that are queued or running are not copied.
     """
     from backends import IncompleteCopyError, StorageError, StoreNotEmptyError
     from chalk_flask.settings.storage_location import storage_location, storage_url

@@ -87,7 +87,7 @@ def _serve(options: dict[str, Any]) -> None:
 def _with_demo_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options, with which webhooks may use the receiver of the demo at the address of this service.
 
-    Unless the operator has set the log level, it is `warning`, because messages about the start would hide the password.
+    Unless the operator has set the log level, it is `warning`: messages about the start would hide the password.
     """
     from chalk_flask.server import local_url
 
