@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from backends import Backend
@@ -21,7 +21,7 @@ from chalk_flask.settings.data_folder import (
 )
 from chalk_flask.settings.storage_location import storage_location
 
-__all__ = ["check_data_folder", "claim_data_folder", "claim_if_created"]
+__all__ = ["check_data_folder", "claim_data_folder", "claim_if_created", "claim_on_open"]
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,11 @@ def claim_if_created(store: Backend, settings: Settings) -> Iterator[None]:
     finally:
         if not existed and folder.exists():
             claim_data_folder(store, settings)
+
+
+def claim_on_open(stack: ExitStack, settings: Settings) -> Callable[[Backend], None]:
+    """Return the function `on_open` of a LazyStore. It enters `claim_if_created` until the stack is closed."""
+    return lambda store: stack.enter_context(claim_if_created(store, settings))
 
 
 @contextmanager

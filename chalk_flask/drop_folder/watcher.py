@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from backends import StorageError
+from chalk_flask.data_folder import claim_on_open
 from chalk_flask.drop_folder.file_observer import FileObserver
 from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, Outcome
 from chalk_flask.logs import log_event
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.tenant_imports import ImportChoices, find_import, run_import
-from chalk_flask.settings import Settings
+from chalk_flask.settings import Settings, SettingsError
 from chalk_flask.storage import LazyStore
 from chalk_flask.tenants.store import TenantError
 from chalk_flask.times import utc_now
@@ -116,7 +118,7 @@ class DropFolderWatcher:
             self._folder.finish(package, outcome, report)
         except _StopRequestedError:
             return False
-        except (StorageError, TenantError, OSError) as error:
+        except (StorageError, TenantError, SettingsError, OSError) as error:
             return self._postpone(_reason(error))
         except Exception as error:  # noqa: BLE001 - other packages must be imported
             # Messages of unexpected errors may quote personal data, so only the location is shown.
@@ -128,8 +130,9 @@ class DropFolderWatcher:
 
     def _import(self, package: ClaimedPackage) -> tuple[Outcome, str]:
         """Return the subfolder for a package, and the text of its report."""
-        with LazyStore(self._settings.storage) as store:
-            found = find_import(store, self._settings, self._tenant, package.run)
+        settings = self._settings
+        with ExitStack() as stack, LazyStore(settings.storage, claim_on_open(stack, settings)) as store:
+            found = find_import(store, settings, self._tenant, package.run)
             if found is not None:  # the process was killed after the import
                 report = ImportReport.from_dict({**found[0].report, "state": found[0].state})
             elif package.count_start() > MAX_STARTS:

@@ -18,6 +18,7 @@ from chalk_flask.roster.imports.history import ImportRun, list_runs
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.tenant_imports import ImportChoices, run_import
 from chalk_flask.settings import Settings, load_settings
+from chalk_flask.settings.data_folder import StoreIdFile
 from chalk_flask.storage import COLLECTIONS, LazyStore
 from tests.support.packages import PackageBuilder, package_with_users
 
@@ -88,6 +89,13 @@ def test_package_is_moved_by_its_outcome_with_its_report(case: DropFolderCase) -
     assert stat.S_IMODE((case.path / f"{moved[2]}.txt").stat().st_mode) == 0o600
     assert {stat.S_IMODE((case.path / name).stat().st_mode) for name in SUBFOLDERS} == {0o700}
     assert not list((case.path / "working").iterdir())
+
+
+def test_folder_data_of_a_held_package_gets_the_store_id(case: DropFolderCase) -> None:
+    for count in (200, 100):
+        case.drop(package_with_users(count))
+        case.run()
+    assert StoreIdFile.read(Path(case.settings.data))
 
 
 def test_packages_of_the_same_name_are_all_kept(case: DropFolderCase) -> None:
