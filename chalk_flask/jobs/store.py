@@ -79,9 +79,9 @@ class JobStore:
     ) -> Job:
         """Store a package, and queue its import or dry run. Nothing stays on disk if this raises an error.
 
-        `file_name` is the name that the browser sent. With `reuse_active`, a client can repeat its request: a queued or
-        running job of such a call with the same package and choices is returned instead. Raises UploadError, JobError,
-        TenantError, StorageError and OSError.
+        `file_name` is the name that the browser sent. With `reuse_active`, a queued or running job with the
+        same package and choices is returned instead, so that a client can repeat its request. Raises UploadError,
+        JobError, TenantError, StorageError and OSError.
         """
         self._check_tenant(tenant)
         name = clean_file_name(file_name)
