@@ -2,7 +2,7 @@
 
 from chalk_flask import create_app
 from chalk_flask.cli import main
-from chalk_flask.worker_watch import WorkerWatch
+from chalk_flask.monitoring.worker_watch import WorkerWatch
 
 if __name__ == "__main__":
     main(["serve"])

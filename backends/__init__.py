@@ -45,6 +45,7 @@ from backends.errors import (
     StoreInUseError,
     StoreNotEmptyError,
 )
+from backends.files.replacement import Move, finish_replacement, replace_files
 from backends.query import (
     FOLDED_KEY,
     KEY,
@@ -66,7 +67,6 @@ from backends.query import (
 )
 from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, limit_dynamic_values
 from backends.repair import rebuild_values, value_problems
-from backends.replacement import Move, finish_replacement, replace_files
 from backends.validation import file_path
 
 __all__ = [

@@ -6,7 +6,7 @@ import errno
 from pathlib import Path
 
 from backends.errors import StorageFullError, StorageUnavailableError
-from backends.private_files import create_private_file
+from backends.files.private_files import create_private_file
 
 __all__ = ["check_lock_file", "lock_file_error", "storage_error"]
 

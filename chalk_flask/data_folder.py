@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from backends import Backend
-from backends.private_files import give_to_owner
+from backends.files.private_files import give_to_owner
 from chalk_flask.files import create_once, make_private_folder, open_without_links
 from chalk_flask.settings import Settings, SettingsError
 from chalk_flask.settings.data_folder import (

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from backends.private_files import create_private_file, give_to_owner, make_folder, open_private, sync_folder
+from backends.files.private_files import create_private_file, give_to_owner, make_folder, open_private, sync_folder
 
 __all__ = [
     "atomic_write",

@@ -36,6 +36,7 @@ from backends.base import (
     check_text,
     file_path,
 )
+from backends.files.private_files import make_folder
 from backends.jsonfile.file_copies import link_or_copy
 from backends.jsonfile.open_mark import OpenMark, exclusive_lock
 from backends.jsonfile.store_description import SCHEMA_VERSION, STORE_FILE, StoreFile
@@ -43,7 +44,6 @@ from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import TenantTables
 from backends.os_errors import check_lock_file, lock_file_error, storage_error
-from backends.private_files import make_folder
 
 __all__ = ["JSONFileBackend"]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from backends.private_files import open_private, sync_folder
+from backends.files.private_files import open_private, sync_folder
 
 __all__ = ["sync_folder", "write_file"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from backends.errors import StorageBusyError, StoreInUseError
-from backends.private_files import open_private
+from backends.files.private_files import open_private
 
 __all__ = ["OPEN_FILE", "OpenMark", "exclusive_lock"]
 

@@ -16,10 +16,10 @@ from urllib.parse import quote, unquote
 import orjson
 
 from backends.base import DamagedStoreError, Record, StorageUnavailableError
+from backends.files.private_files import make_folder
 from backends.jsonfile.file_copies import link_or_copy
 from backends.jsonfile.files import sync_folder, write_file
 from backends.memory.evaluator import NO_TABLES, Table, TenantTables
-from backends.private_files import make_folder
 
 __all__ = ["CURRENT_FILE", "Folder", "LoadedState"]
 

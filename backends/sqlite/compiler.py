@@ -13,7 +13,21 @@ from dataclasses import dataclass
 
 import orjson
 
-from backends.query import FOLDED_KEY, KEY, MATCH_ALL, And, Compare, In, Not, Or, OrderBy, Scalar, Subquery, Where
+from backends.query import (
+    FOLDED_KEY,
+    KEY,
+    MATCH_ALL,
+    And,
+    Compare,
+    In,
+    Not,
+    Or,
+    OrderBy,
+    Query,
+    Scalar,
+    Subquery,
+    Where,
+)
 from backends.records import Collection
 
 __all__ = [
@@ -25,9 +39,14 @@ __all__ = [
     "column",
     "quote_identifier",
     "scans_records",
+    "selects_all_by_keys",
+    "selects_by_key",
     "uses_equality_index",
     "uses_range_index",
 ]
+
+_MAX_KEYS = 100
+"""Number of keys up to which a page of their records is read at once, without a total or cached row ids."""
 
 _MAX_DEPTH = 10
 """Depth above which a subtree becomes a common table expression. SQLite's parser stack has 100 entries."""
@@ -342,3 +361,23 @@ def _join_as_tree(parts: list[str], operator: str) -> str:
         groups = (parts[n : n + _MAX_TERMS] for n in range(0, len(parts), _MAX_TERMS))
         parts = [f"({operator.join(group)})" for group in groups]
     return operator.join(parts)
+
+
+def selects_by_key(where: Where) -> bool:
+    """Return True if the condition demands one key, so that at most one record fulfills it."""
+    match where:
+        case Compare(field, operator, _):
+            return field == KEY and operator == "="
+        case And(terms):
+            return any(selects_by_key(term) for term in terms)
+        case _:
+            return False
+
+
+def selects_all_by_keys(query: Query) -> bool:
+    """Return True if the condition names a few keys, and the page has all of their records in the order of keys."""
+    match query:
+        case Query(where=In(field, tuple() as values), order=(), offset=0, limit=int() as limit):
+            return field == KEY and len(values) <= min(limit, _MAX_KEYS)
+        case _:
+            return False

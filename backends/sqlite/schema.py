@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import orjson
 
 from backends.errors import DamagedStoreError, NewerStoreError, StorageUnavailableError
-from backends.private_files import create_private_file, make_folder
+from backends.files.private_files import create_private_file, make_folder
 from backends.records import Collection
 from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import WriteLock, connect, driver_errors

@@ -15,7 +15,7 @@ from backends.base import MAX_CHUNK_BYTES, Page, Snapshot
 from backends.batching import batched, batched_by_size
 from backends.deadline import QueryDeadline
 from backends.errors import DamagedStoreError, QueryTimeoutError, StorageUnavailableError
-from backends.query import KEY, MATCH_ALL, And, Compare, In, Query, Scalar, Where
+from backends.query import KEY, MATCH_ALL, Query, Scalar, Where
 from backends.records import Collection, Record, Value
 from backends.sqlite.compiler import (
     Compiler,
@@ -23,6 +23,8 @@ from backends.sqlite.compiler import (
     collections_read,
     quote_identifier,
     scans_records,
+    selects_all_by_keys,
+    selects_by_key,
     uses_equality_index,
     uses_range_index,
 )
@@ -40,9 +42,6 @@ _MAX_CHUNK_RECORDS = 512
 
 _MAX_CHEAP_PARAMS = 50
 """Number of parameters above which a condition is costly. It is then evaluated once, not for the total and the page."""
-
-_MAX_KEYS = 100
-"""Number of keys up to which a page of their records is read at once, without a total or cached row ids."""
 
 _FETCH_ROWS = 1000
 _PARSED_ID_BYTES = 65_536
@@ -88,7 +87,7 @@ class SQLiteSnapshot(Snapshot):
     def find(self, query: Query) -> Page:
         """Return the page, selected by key, by cached row ids, or directly from an index."""
         self._deadline.start_step()
-        if _selects_by_key(query.where) or _selects_all_by_keys(query):
+        if selects_by_key(query.where) or selects_all_by_keys(query):
             return self._find_by_key(query)
         key = (self._tenant, query.collection, query.where, query.order)
         cached = self._compiled(key, query)
@@ -433,25 +432,6 @@ def _parse_ids(text: bytes) -> array[int]:
         ids.fromlist(orjson.loads(b"[%b]" % text[start:end]))
         start = end + 1
     return ids
-
-
-def _selects_by_key(where: Where) -> bool:
-    match where:
-        case Compare(field, operator, _):
-            return field == KEY and operator == "="
-        case And(terms):
-            return any(_selects_by_key(term) for term in terms)
-        case _:
-            return False
-
-
-def _selects_all_by_keys(query: Query) -> bool:
-    """Return True if the condition names a few keys, and the page has all of their records in the order of keys."""
-    match query:
-        case Query(where=In(field, tuple() as values), order=(), offset=0, limit=int() as limit):
-            return field == KEY and len(values) <= min(limit, _MAX_KEYS)
-        case _:
-            return False
 
 
 class _RecordLoader:

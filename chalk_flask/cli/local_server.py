@@ -142,7 +142,7 @@ def _running_workers(services: Services) -> Iterator[None]:
 
 @contextmanager
 def _watched_workers(services: Services) -> Iterator[None]:
-    from chalk_flask.worker_watch import WorkerWatch
+    from chalk_flask.monitoring.worker_watch import WorkerWatch
 
     with closing(services.worker), closing(services.job_worker), closing(WorkerWatch(services)) as watch:
         watch.start()

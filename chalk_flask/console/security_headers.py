@@ -8,7 +8,7 @@ from flask import request
 from werkzeug.wrappers import Response
 
 from chalk_flask.console.session_cookie import page_sessions
-from chalk_flask.page_headers import CONTENT_SECURITY_POLICY, PAGE_HEADERS
+from chalk_flask.web_pages.headers import CONTENT_SECURITY_POLICY, PAGE_HEADERS
 
 __all__ = ["CONTENT_SECURITY_POLICY", "add_security_headers"]
 

@@ -9,8 +9,8 @@ from importlib.resources import files
 from flask import Blueprint, Response, current_app, request, url_for
 from werkzeug.exceptions import NotFound
 
-from chalk_flask.page_headers import PAGE_HEADERS
-from chalk_flask.static_files import StaticFile, static_response
+from chalk_flask.web_pages.headers import PAGE_HEADERS
+from chalk_flask.web_pages.static_files import StaticFile, static_response
 
 __all__ = ["DOCS_PATH", "add_docs_page"]
 

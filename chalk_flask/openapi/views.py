@@ -11,7 +11,7 @@ from chalk_flask.api.public_url import request_base_url
 from chalk_flask.caching import LRUCache
 from chalk_flask.openapi.docs_page import add_docs_page
 from chalk_flask.settings import Settings
-from chalk_flask.static_files import StaticFile, static_response
+from chalk_flask.web_pages.static_files import StaticFile, static_response
 
 __all__ = ["DOCUMENT_PATH", "openapi_blueprint"]
 

@@ -91,7 +91,7 @@ WITHOUT_RECORDS = {
     "jobs/execution.py": "numbers of rows in import runs",
     "console/upload_limit.py": "sessions",
     "backup/restore.py": "sessions and setup links",
-    "worker_watch.py": "webhooks and jobs",
+    "monitoring/worker_watch.py": "webhooks and jobs",
     "openapi/examples.py": "records of the demo",
     "monitoring/readiness.py": "nothing but whether the store can be read",
     "monitoring/roster_age.py": "times of import runs",

@@ -9,7 +9,7 @@ import pytest
 from tests.cli.commands.test_imports import hold_import
 from tests.cli.conftest import RunCommand
 from tests.conftest import url_in
-from tests.support.owners import give_to_other_user, owner_of, owners_below
+from tests.support.storage.owners import give_to_other_user, owner_of, owners_below
 
 
 @pytest.mark.parametrize("data", ["", "elsewhere"], ids=["beside", "elsewhere"])

@@ -7,7 +7,7 @@ import re
 from flask import Flask
 
 from chalk_flask import create_app
-from chalk_flask.page_headers import CONTENT_SECURITY_POLICY
+from chalk_flask.web_pages.headers import CONTENT_SECURITY_POLICY
 from tests.conftest import services_of
 
 

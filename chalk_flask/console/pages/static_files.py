@@ -14,7 +14,7 @@ from flask import request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from chalk_flask.static_files import StaticFile, static_response
+from chalk_flask.web_pages.static_files import StaticFile, static_response
 
 __all__ = ["serve_static", "static_url"]
 

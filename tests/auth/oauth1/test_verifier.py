@@ -8,6 +8,7 @@ import hmac
 import logging
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -326,11 +327,8 @@ def test_same_request_of_many_threads_is_accepted_once(verifier: OAuth1Verifier,
         barrier.wait(10)
         results.append(is_accepted(verifier, request))
 
-    threads = [threading.Thread(target=send) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: send(), range(8)))
     assert sorted(results) == [False] * 7 + [True]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.private_files import create_private_file, make_folder, open_private
-from tests.support.owners import give_to_other_user, owner_of, owners_below
+from backends.files.private_files import create_private_file, make_folder, open_private
+from tests.support.storage.owners import give_to_other_user, owner_of, owners_below
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from typing import IO, NamedTuple
 import orjson
 
 from backends.errors import StorageBusyError, StorageUnavailableError
+from backends.files.private_files import open_private, sync_folder
 from backends.os_errors import storage_error
-from backends.private_files import open_private, sync_folder
 
 __all__ = ["Move", "finish_replacement", "replace_files"]
 

@@ -10,8 +10,8 @@ from flask import Flask
 
 from chalk_flask import create_app
 from chalk_flask.logs.events import members_of
+from chalk_flask.monitoring.worker_watch import WorkerWatch
 from chalk_flask.tenants import TenantStore
-from chalk_flask.worker_watch import WorkerWatch
 from tests.conftest import services_of
 from tests.support.deliveries import add_webhook, wait_until
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from backends import Move, StorageUnavailableError, finish_restore, open_store, replace_files, store_exists
+from backends.files.replacement import finish_replacement
 from backends.records import Collection
-from backends.replacement import finish_replacement
 
 
 def folder_of(tmp_path: Path, name: str) -> Path:

@@ -1,0 +1,1 @@
+"""Files of stores: private to their owner, and replaced as a whole."""

@@ -1,0 +1,1 @@
+"""Headers and static files of the pages for browsers: console, API reference and start page."""
