@@ -143,7 +143,7 @@ def test_create_and_list_have_access_restrictions(run: RunCommand) -> None:
     ("args", "message"),
     [
         (["--deny", "people"], "unknown collection 'people'; the collections are orgs"),
-        (["--redact", "e-mail"], "unknown field 'e-mail'; the fields that can be redacted are"),
+        (["--redact", "e-mail"], "unknown field 'e-mail'; similar fields that can be redacted are email"),
         (["--redact", "sourcedId"], "sourcedId cannot be redacted"),
         (["--limit-org", " "], "the id of an org cannot be blank"),
     ],

@@ -280,11 +280,23 @@ class ServicePair:
             text, link = text.replace(unknown, field), link and link.replace(unknown, field)
         context = (restrictions, actual.request.path, actual.request.query_string)
         assert actual.status_code == expected.status_code, (context, actual.text, expected.text)
-        actual_body, expected_body = (MESSAGE_REFERENCE.sub(b"", raw) for raw in (actual.data, text.encode()))
+        texts = [actual.text, text]
+        if actual.status_code == 404:
+            texts = [self._without_reason(text) for text in texts]
+        actual_body, expected_body = (MESSAGE_REFERENCE.sub(b"", text.encode()) for text in texts)
         assert actual_body.decode() == expected_body.decode(), context
         assert actual.headers.get("Link") == link, context
         for header in ("X-Total-Count", "X-Count", "Content-Type"):
             assert actual.headers.get(header) == expected.headers.get(header), context
+
+    @staticmethod
+    def _without_reason(text: str) -> str:
+        """Return the body of a 404 without its messages: only a caller without restrictions gets the reason."""
+        body = orjson.loads(text)
+        for entry in (body, *body.get("statusInfoSet", [])):
+            entry.pop("message", None)
+            entry.pop("imsx_description", None)
+        return orjson.dumps(body).decode()
 
     @staticmethod
     def _redact(value: Any, restrictions: Restrictions) -> Any:
