@@ -115,7 +115,7 @@ def test_full_disk_rejects_package_that_must_be_held(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (completed.returncode, "cannot be held: File too large" in completed.stdout) == (1, True), (
+    assert (completed.returncode, "cannot be held: File too large" in completed.stderr) == (1, True), (
         completed.stdout + completed.stderr
     )
     assert not [path for path in (tmp_path / "data").rglob("*") if path.suffix in (".zip", ".part")]
