@@ -39,7 +39,7 @@ CONCURRENT_CLIENTS: Final = 8
 def measure_bearer(storage: str, server: Server, folder: Path) -> Iterator[Figure]:
     """Yield the CPU time to authenticate a token that was used before."""
     token = server.headers["Authorization"].partition(" ")[2]
-    services: Services = create_app(storage=storage, data=str(folder / "data")).extensions["chalk"]
+    services: Services = create_app(storage=storage).extensions["chalk"]
     with closing(services.store):
         if services.authenticator.authenticate(token)[0] is None:
             raise BenchmarkError("the token of the benchmark is rejected")

@@ -179,9 +179,6 @@ def _anonymous_memory_mb(pid: int) -> float:
 
 def _start_process(*args: str | Path, stderr: int | None = None) -> subprocess.Popen[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
-    if "--storage" in args:  # the data folder belongs beside the store
-        store = str(args[args.index("--storage") + 1]).removeprefix("sqlite:///")
-        environ["CHALK_DATA"] = str(Path(store).parent / "data")
     return subprocess.Popen(
         [str(argument) for argument in args],
         cwd=ROOT,

@@ -54,8 +54,9 @@ class Accounts:
 
 
 def data_folder(storage: str) -> Path:
-    """Return the data folder of the servers of a store."""
-    return Path(storage.removeprefix("sqlite:///")).parent / "data"
+    """Return the data folder of the servers of a store, which is beside it by default."""
+    store = Path(storage.removeprefix("sqlite:///"))
+    return store.with_name(f"{store.stem}-data")
 
 
 def fill_store(storage: str, users: int) -> tuple[Accounts, dict[str, str]]:

@@ -41,7 +41,7 @@ def test_api_page_lists_every_operation() -> None:
         for route in WRITE_ROUTES
     ]
     rows = [row for row in table_rows([API_PAGE]) if row[0].startswith(("get", "put", "delete"))]
-    assert rows == [*reads, *writes]
+    assert [row for row in rows if "/api/admin/" not in row[1]] == [*reads, *writes]
 
 
 def test_interpretations_have_question_decision_and_reason() -> None:
