@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,8 +18,9 @@ from typing import Any
 import pytest
 
 from tests.support.paths import ROOT
+from tests.support.server_process import free_port
 
-__all__ = ["ROOT", "Response", "RunningService", "free_port", "run_command", "serve"]
+__all__ = ["ROOT", "Response", "RunningService", "run_command", "serve"]
 
 DEMO = ROOT / "chalk_flask" / "demo"
 CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
@@ -78,13 +78,6 @@ def run_command(folder: Path, *args: str | Path, exit_code: int = 0) -> str:
     )
     assert done.returncode == exit_code, done.stderr
     return done.stdout
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 on which no program listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextmanager

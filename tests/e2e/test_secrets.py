@@ -24,7 +24,7 @@ from requests_oauthlib import OAuth1Session
 from standardwebhooks import Webhook
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER
-from tests.e2e.conftest import DEMO, free_port
+from tests.e2e.conftest import DEMO
 from tests.e2e.services import (
     API,
     CANARY,
@@ -37,6 +37,7 @@ from tests.e2e.services import (
 )
 from tests.support.keys import AUDIENCE, ISSUER, make_jwks, rsa_key, sign_jwt
 from tests.support.receiver import respond, run_receiver
+from tests.support.server_process import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -12,13 +13,25 @@ from contextlib import contextmanager, suppress
 
 from tests.support.paths import ROOT
 
-__all__ = ["ServerProcess", "read_all", "read_response", "send_get", "server_process", "wait_until_closed"]
+__all__ = ["ServerProcess", "free_port", "read_all", "read_response", "send_get", "server_process", "wait_until_closed"]
 
 SERVE = """
 from chalk_flask.server import serve
 from chalk_flask.settings import load_settings
 serve(app, load_settings(), lambda url: print(url.rpartition(":")[2], flush=True), globals().get("body_limit"))
 """
+
+
+PORTS = range(20_000, 30_000)
+"""Ports for servers that are started later: below those that systems choose for clients, and for port 0."""
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that a server can use later."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", random.choice(PORTS))) as listener:
+            port: int = listener.getsockname()[1]
+            return port
 
 
 class ServerProcess:
