@@ -128,7 +128,7 @@ class RosterUnderTest:
     def server(self) -> Iterator[tuple[subprocess.Popen[str], int]]:
         """Start a server, yield its process and port, and kill it at the end.
 
-        It logs errors alone: nobody reads the pipe later, and a full pipe would stop the server.
+        It logs only errors, because the test stops reading its output, and a full pipe would block it.
         """
         arguments = ("serve", "--port", "0", "--log-level", "error", *self._server_options)
         with subprocess.Popen(
