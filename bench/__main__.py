@@ -173,7 +173,7 @@ def _measure_reads(
         if "walk" in parts:
             yield from measure_walk(server)
         if "access" in parts:
-            yield from measure_bearer(storage, server, folder)
+            yield from measure_bearer(storage, server)
             yield from measure_restricted_page(storage, server, folder, load)
             yield from measure_token_requests(storage, server)
             yield from measure_grade_writes(server)

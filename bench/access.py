@@ -36,7 +36,7 @@ CONCURRENT_GRADES: Final = 500
 CONCURRENT_CLIENTS: Final = 8
 
 
-def measure_bearer(storage: str, server: Server, folder: Path) -> Iterator[Figure]:
+def measure_bearer(storage: str, server: Server) -> Iterator[Figure]:
     """Yield the CPU time to authenticate a token that was used before."""
     token = server.headers["Authorization"].partition(" ")[2]
     services: Services = create_app(storage=storage).extensions["chalk"]
