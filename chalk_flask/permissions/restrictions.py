@@ -45,7 +45,7 @@ REPEATING_FIELDS = frozenset(_repeating_fields())
 MAX_COMPARED_LENGTH = 80
 """Length of the part of an unknown field that is compared with all fields."""
 SIMILAR_FIELDS = 5
-"""Number of fields that the message about an unknown field suggests."""
+"""Maximum number of fields that the message about an unknown field suggests."""
 
 
 class InvalidRestrictionError(ValueError):
@@ -146,17 +146,21 @@ def _parse_path(name: str) -> str:
         raise InvalidRestrictionError(f"{member} cannot be redacted: consumers need it to follow changes of a record")
     fields = [field for resource_type in RESOURCES.values() if (field := resource_type.fields.get(member))]
     if not fields or path.endswith(".") or not all(_has_part(field, part) for field in fields):
-        similar = get_close_matches(path[:MAX_COMPARED_LENGTH], sorted(_redactable()), SIMILAR_FIELDS, cutoff=0)
-        raise InvalidRestrictionError(
-            f"unknown field {printable(name)}; similar fields that can be redacted are {', '.join(similar)}, and"
-            " metadata.*"
-        )
+        raise InvalidRestrictionError(f"unknown field {printable(name)}; {_suggest_fields(path)}")
     references = [field for field in fields if isinstance(field, RefField)]
     if any(field.required for field in references):
         raise InvalidRestrictionError(f"{member} cannot be redacted: it is a required reference of the record")
     if member in _REVEALED_BY:
         raise InvalidRestrictionError(f"{member} cannot be redacted: {_REVEALED_BY[member]} reveal it")
     return member if references else name
+
+
+def _suggest_fields(path: str) -> str:
+    """Return the fields with a similar name, or an example if there is none."""
+    similar = get_close_matches(path[:MAX_COMPARED_LENGTH], sorted(_redactable()), SIMILAR_FIELDS)
+    if similar:
+        return f"similar fields that can be redacted are {', '.join(similar)}, and metadata.*"
+    return "give the name of a member as the API serves it, for example email or metadata.*"
 
 
 def _has_part(field: OneRosterField, part: str) -> bool:

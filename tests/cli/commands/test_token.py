@@ -143,7 +143,8 @@ def test_create_and_list_have_access_restrictions(run: RunCommand) -> None:
     ("args", "message"),
     [
         (["--deny", "people"], "unknown collection 'people'; the collections are orgs"),
-        (["--redact", "e-mail"], "unknown field 'e-mail'; similar fields that can be redacted are email"),
+        (["--redact", "e-mail"], "unknown field 'e-mail'; similar fields that can be redacted are email, and"),
+        (["--redact", "xyzzy"], "unknown field 'xyzzy'; give the name of a member as the API serves it"),
         (["--redact", "sourcedId"], "sourcedId cannot be redacted"),
         (["--limit-org", " "], "the id of an org cannot be blank"),
     ],
