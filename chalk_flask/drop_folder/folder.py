@@ -33,6 +33,7 @@ MAX_NAME_BYTES: Final = 200
 LOCK_FILE: Final = ".chalk-flask.lock"
 STARTS_FILE: Final = ".starts"
 
+_TYPES: Final = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 _CLAIM: Final = re.compile(r"(\d{8}T\d{6}Z)_(run-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 
@@ -93,20 +94,30 @@ class DropFolder:
     def list_new(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yield the ZIP files that are not claimed, each with its `stat` result. Raises OSError.
 
-        Hidden files are skipped, because programs use such names until a file is complete. Links are skipped too.
+        Hidden files are skipped, because programs use such names until a file is complete.
         """
+        for path, status in self._list_named_zip():
+            if stat.S_ISREG(status.st_mode):
+                yield path, status
+
+    def list_invalid(self) -> Iterator[tuple[Path, str]]:
+        """Yield links, folders and special files named like a ZIP file, each with its type. Raises OSError."""
+        for path, status in self._list_named_zip():
+            if not stat.S_ISREG(status.st_mode):
+                yield path, _TYPES.get(stat.S_IFMT(status.st_mode), "a special file")
+
+    def _list_named_zip(self) -> Iterator[tuple[Path, os.stat_result]]:
+        """Yield the entries named like a ZIP file, each with the `stat` result of itself. Raises OSError."""
         with os.scandir(self.path) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or not entry.name.lower().endswith(".zip"):
                     continue
                 with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        yield Path(entry.path), status
+                    yield Path(entry.path), entry.stat(follow_symlinks=False)
 
     def claim(self, path: Path, now: datetime) -> ClaimedPackage | None:
         """Move a package into a folder of its own. Return None if it is gone. Raises OSError."""
-        time = f"{now:%Y%m%dT%H%M%SZ}"
+        time = _format_time(now)
         run = f"run-{uuid.uuid4()}"
         folder = self.path / WORKING / f"{time}_{run}"
         folder.mkdir(mode=0o700)
@@ -136,14 +147,30 @@ class DropFolder:
 
     def finish(self, package: ClaimedPackage, outcome: Outcome, report: str) -> Path:
         """Write the report of a package, move the package beside it, and return its new path. Raises OSError."""
-        folder = self.path / outcome
-        name = f"{package.time}-{_shorten(package.path.name)}"
-        target = next(path for path in _candidate_paths(folder, name) if not path.exists())
-        with atomic_write(target.with_name(f"{target.name}.txt")) as file:
-            file.write(f"{report}\n".encode(errors="backslashreplace"))
-        package.path.rename(target)
-        sync_folder(folder)
+        target = self._move(package.path, package.time, outcome, report)
         _remove(package.folder)
+        return target
+
+    def reject(self, path: Path, now: datetime, report: str) -> Path:
+        """Move an entry that is no package, with a report, and return its new path. Raises OSError.
+
+        A link itself is moved, not its target.
+        """
+        return self._move(path, _format_time(now), "rejected", report)
+
+    def _move(self, path: Path, time: str, outcome: Outcome, report: str) -> Path:
+        folder = self.path / outcome
+        name = f"{time}-{_shorten(path.name)}"
+        target = next(each for each in _candidate_paths(folder, name) if not os.path.lexists(each))
+        report_path = target.with_name(f"{target.name}.txt")
+        with atomic_write(report_path) as file:
+            file.write(f"{report}\n".encode(errors="backslashreplace"))
+        try:
+            path.rename(target)
+        except OSError:
+            report_path.unlink()
+            raise
+        sync_folder(folder)
         return target
 
     def _create_subfolder(self, name: str) -> None:
@@ -154,6 +181,10 @@ class DropFolder:
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise DropFolderError(f"{folder} is not a folder of this user: remove it")
+
+
+def _format_time(time: datetime) -> str:
+    return f"{time:%Y%m%dT%H%M%SZ}"
 
 
 def _shorten(name: str) -> str:

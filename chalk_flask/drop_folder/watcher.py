@@ -38,6 +38,10 @@ CRASH_REPORT: Final = (
     " Nothing was changed. Check the log, and put the package into the folder again."
 )
 
+INVALID_REPORT: Final = (
+    "This is {}, and only regular files are imported. Nothing was changed. Put the ZIP file itself into the folder."
+)
+
 _OUTCOMES: Final[dict[str, Outcome]] = {"committed": "done", "unchanged": "done", "refused": "rejected"}
 """Subfolder for each state of a run. Packages of runs in other states were held."""
 
@@ -66,11 +70,13 @@ class DropFolderWatcher:
         self._folder, self._settings, self._tenant, self._choices = folder, settings, tenant, choices
         self._observer, self._requested_by, self._now = FileObserver(settle_seconds), requested_by, now
         self._stopping = threading.Event()
-        self._errors = RepeatedErrors()
+        self._errors, self._obstacle_errors = RepeatedErrors(), RepeatedErrors()
         self.outcomes: set[Outcome] = set()
         """Subfolders of the packages that were imported so far."""
         self.has_failed = False
         """True if the last package could not be imported, and is tried again later."""
+        self.has_obstacles = False
+        """True if a link, a folder or a special file is named like a package, and cannot be moved."""
 
     def stop(self) -> None:
         """Stop soon. An import that has not written its changes is interrupted, and the next `run` starts it again."""
@@ -97,11 +103,29 @@ class DropFolderWatcher:
         After a failure, the rest waits for the next call, because the newer package must be imported last.
         """
         self.has_failed = False
+        self._reject_invalid()
         claimed = self._folder.list_claimed()
         if not all(self._process(package) for package in claimed):
             return False
         complete = self._observer.observe(self._folder.list_new())
         return all(self._claim_and_process(path) for path in complete) and not claimed and not complete
+
+    def _reject_invalid(self) -> None:
+        """Move links, folders and special files that are named like packages. Packages do not wait for them."""
+        self.has_obstacles = False
+        for path, kind in list(self._folder.list_invalid()):
+            try:
+                self._folder.reject(path, self._now(), INVALID_REPORT.format(kind))
+            except OSError as error:
+                self.has_obstacles = True
+                level = self._obstacle_errors.level(_reason(error), logging.ERROR)
+                reason = f"{kind} that is named like a package cannot be moved: {_reason(error)}"
+                log_event(log, level, "package.obstacle", "an entry of the folder must be removed", reason=reason)
+            else:
+                self.outcomes.add("rejected")
+                log_event(log, logging.INFO, "package.invalid", "a file of another type was moved", type=kind)
+        if not self.has_obstacles:
+            self._obstacle_errors.clear()
 
     def _claim_and_process(self, path: Path) -> bool:
         """Import a complete package and move it. Return False if the next ones must wait."""

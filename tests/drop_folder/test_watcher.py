@@ -13,7 +13,7 @@ import pytest
 
 from backends import open_store
 from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
-from chalk_flask.drop_folder.watcher import CRASH_REPORT, MAX_STARTS
+from chalk_flask.drop_folder.watcher import CRASH_REPORT, INVALID_REPORT, MAX_STARTS
 from chalk_flask.roster.imports.history import ImportRun, list_runs
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.tenant_imports import ImportChoices, run_import
@@ -21,6 +21,7 @@ from chalk_flask.settings import Settings, load_settings
 from chalk_flask.settings.data_folder import StoreIdFile
 from chalk_flask.storage import COLLECTIONS, LazyStore
 from tests.support.packages import PackageBuilder, package_with_users
+from tests.support.storage.failures import public_folder, without_root
 
 pytestmark = pytest.mark.on_backend("sqlite")
 
@@ -112,14 +113,49 @@ def test_package_with_a_long_name_is_moved(case: DropFolderCase) -> None:
 
 
 def test_other_files_stay_where_they_are(case: DropFolderCase, tmp_path: Path) -> None:
-    outside = package_with_users(10).zip(tmp_path / "outside.zip")
-    (case.path / "link.zip").symlink_to(outside)
-    (case.path / "folder.zip").mkdir()
+    content = package_with_users(10).zip(tmp_path / "outside.zip").read_bytes()
     for name in (".upload.zip", "notes.txt", "district.zip.part"):
-        (case.path / name).write_bytes(outside.read_bytes())
+        (case.path / name).write_bytes(content)
     assert case.run().outcomes == set()
-    assert case.files() == ["district.zip.part", "link.zip", "notes.txt"]
+    assert case.files() == ["district.zip.part", "notes.txt"]
     assert not case.store_file.exists()
+
+
+def test_entries_that_are_no_files_are_rejected(case: DropFolderCase, tmp_path: Path) -> None:
+    outside = package_with_users(10).zip(tmp_path / "outside.zip")
+    rejected = case.path / "rejected"
+    for _ in range(2):
+        (case.path / "link.zip").symlink_to(outside)
+        (case.path / "gone.zip").symlink_to(tmp_path / "gone")
+        (case.path / "folder.ZIP").mkdir()
+        (case.path / "folder.ZIP" / "x").touch()
+        os.mkfifo(case.path / "pipe.zip")
+        case.drop(package_with_users(10))
+        assert case.run().outcomes >= {"done", "rejected"}
+        assert not list(case.path.glob("*.[zZ][iI][pP]"))
+    moved = rejected / "20261129T043000Z-link.zip"
+    assert (moved.readlink(), outside.exists()) == (outside, True)
+    assert (rejected / "20261129T043000Z-gone-2.zip").is_symlink()
+    assert len(list(rejected.iterdir())) == 16
+    kinds = {"link.zip": "a link", "folder-2.ZIP": "a folder", "pipe.zip": "a pipe"}
+    for name, kind in kinds.items():
+        report = rejected / f"20261129T043000Z-{name}.txt"
+        assert report.read_text(encoding="utf-8") == f"{INVALID_REPORT.format(kind)}\n"
+
+
+def test_folder_that_cannot_be_moved_does_not_block_packages(caplog: pytest.LogCaptureFixture) -> None:
+    with public_folder() as path:
+        case = DropFolderCase(path)
+        case.path.chmod(0o777)
+        folder = case.path / "folder.zip"
+        folder.mkdir(mode=0o555)
+        case.drop(package_with_users(10))
+        with without_root():
+            watcher = case.run()
+        assert (watcher.outcomes, watcher.has_failed, watcher.has_obstacles) == ({"done"}, False, True)
+        assert list((case.path / "rejected").iterdir()) == []
+        folder.chmod(0o777)
+    assert "package.obstacle" in [getattr(record, "event", "") for record in caplog.records]
 
 
 def test_import_that_ended_before_a_crash_is_not_repeated(case: DropFolderCase) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from fnmatch import fnmatchcase
 
 import pytest
@@ -62,3 +63,13 @@ def test_import_may_write_to_the_folder_that_it_watches() -> None:
 def test_timer_of_the_backup_names_one_time_of_each_day() -> None:
     [time] = [value for key, value in unit("chalk-flask-backup.timer") if key == "OnCalendar"]
     assert re.fullmatch(r"\*-\*-\* ([01]\d|2[0-3]):[0-5]\d", time), "the form is that of systemd.time(7)"
+
+
+def test_failed_import_does_not_reach_the_limit_of_starts() -> None:
+    service = unit("chalk-flask-import.service")
+    assert ("Wants", "chalk-flask-import.path") in service, "the hourly start by the timer repairs the path unit"
+    [command] = [value for key, value in service if key == "ExecStopPost"]
+    shell = [argument.replace("sleep 30", "exit 30") for argument in shlex.split(command)]
+    codes = [subprocess.run(shell, env={"SERVICE_RESULT": result}).returncode for result in ("success", "exit-code")]
+    assert codes == [0, 30], "DefaultStartLimitIntervalSec is 10 seconds, so one start in 30 seconds is below the limit"
+    assert int(dict(service)["TimeoutStopSec"]) > 30

@@ -76,7 +76,7 @@ def _stop_on_signals(watcher: DropFolderWatcher) -> Iterator[None]:
 
 
 def _exit_with(watcher: DropFolderWatcher) -> None:
-    if watcher.has_failed or "rejected" in watcher.outcomes:
+    if watcher.has_failed or watcher.has_obstacles or "rejected" in watcher.outcomes:
         raise click.exceptions.Exit(1)
     if "held" in watcher.outcomes:
         raise click.exceptions.Exit(3)
