@@ -70,6 +70,7 @@ COMMANDS = {
     "check": "check:check_command",
     "config": "config:config_group",
     "backends": "backends:backends_command",
+    "completion": "completion:completion_command",
 }
 """Module and command by name, in the order in which a new operator needs them."""
 

@@ -72,6 +72,7 @@ def test_commands_are_complete() -> None:
         "check",
         "config show",
         "backends",
+        "completion",
     }
 
 
@@ -84,12 +85,12 @@ def test_help_has_an_example_of_the_command(args: tuple[str, ...], run: RunComma
 
 def test_commands_accept_a_settings_file_and_a_store() -> None:
     accepting = {args for args in COMMANDS if {"--config", "--storage"} <= option_names(COMMANDS[args])}
-    assert set(COMMANDS) - accepting == {("backends",), ("copy",), ("validate",)}
+    assert set(COMMANDS) - accepting == {("backends",), ("completion",), ("copy",), ("validate",)}
 
 
 def test_commands_accept_json() -> None:
     accepting = {args for args in COMMANDS if "--json" in option_names(COMMANDS[args])}
-    assert set(COMMANDS) - accepting == {("serve",), ("worker",)}
+    assert set(COMMANDS) - accepting == {("completion",), ("serve",), ("worker",)}
 
 
 def test_serve_has_an_option_for_every_setting_but_secrets() -> None:

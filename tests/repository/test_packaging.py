@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from chalk_flask.server.server import SHUTDOWN_SECONDS
 from chalk_flask.settings import SETTINGS
@@ -114,8 +115,20 @@ def test_wsgi_entry_has_at_most_ten_lines() -> None:
     assert len(text("app.py").splitlines()) <= 10
 
 
-def test_changelog_has_a_section_for_the_version() -> None:
-    assert f"\n## [{PROJECT['version']}]" in text("CHANGELOG.md")
+def test_changelog_dates_releases_and_has_the_version() -> None:
+    headings = re.findall(r"^## (.+)$", text("CHANGELOG.md"), re.MULTILINE)
+    assert headings[0] == "[Unreleased]"
+    releases = [re.fullmatch(r"\[(\d+\.\d+\.\d+)\] - \d{4}-\d{2}-\d{2}", heading) for heading in headings[1:]]
+    versions = [Version(release[1]) for release in releases if release]
+    assert len(versions) == len(headings) - 1
+    assert versions == sorted(versions, reverse=True)
+    version = Version(PROJECT["version"])
+    assert version == versions[0] or (version.is_devrelease and version > versions[0])
+
+
+def test_version_is_written_in_one_place() -> None:
+    files = [*SOURCES, ROOT / "docs" / "conf.py", *(ROOT / "config").iterdir()]
+    assert [path for path in files if PROJECT["version"] in path.read_text(encoding="utf-8")] == []
 
 
 @pytest.mark.parametrize(

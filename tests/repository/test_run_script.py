@@ -70,3 +70,14 @@ def test_missing_unit_and_other_users_are_reported(environ: dict[str, str], tmp_
     result = run(environ, "token")
     assert (result.returncode, result.stdout) == (1, "")
     assert "run this as root" in result.stderr
+
+
+def test_completion_asks_the_program_itself(environ: dict[str, str], tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\nprintf \'%s\\n\' "$_CHALK_FLASK_COMPLETE" "$COMP_CWORD"\n')
+    program.chmod(0o755)
+    script = tmp_path / "chalk-flask"
+    script.write_text(SCRIPT.read_text().replace("program=/opt/chalk-flask/bin/chalk-flask", f"program={program}"))
+    asked = environ | {"_CHALK_FLASK_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
+    result = subprocess.run(["sh", script], env=asked, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["bash_complete", "1"], "without systemd-run"
