@@ -19,7 +19,7 @@ from chalk_flask.console.navigation import section_url
 from chalk_flask.console.pages.credentials.api_tokens import EXPIRY_NOTICE_DAYS, expires_soon
 from chalk_flask.console.pages.dashboard.checklist import checklist
 from chalk_flask.console.pages.dashboard.request_counts import AppRequests, RequestCounter, RequestCounts
-from chalk_flask.console.pages.dashboard.roster_counts import COUNTED
+from chalk_flask.console.pages.dashboard.roster_counts import COUNTED, counted_url
 from chalk_flask.console.pages.dashboard.store_size import StoreSize, store_size
 from chalk_flask.console.pages.imports.summaries import ImportSummary, import_history
 from chalk_flask.console.pages.imports.texts import JOB_TITLES, STATE_BADGES
@@ -92,6 +92,7 @@ def show_dashboard() -> ResponseReturnValue:
         badges=STATE_BADGES,
         job_titles=JOB_TITLES,
         counts=counts,
+        counted_url=counted_url,
         active_jobs=console.services.jobs.list_active(console.tenant),
         held=[summary for summary in imports if summary.state == "held"],
         last_import=imports[0] if imports else None,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from html import unescape
 from pathlib import Path
 
 from chalk_flask.audit.access_log import AccessLog
@@ -34,6 +36,16 @@ def test_new_tenant_sees_a_checklist_and_no_charts(empty_console: Console) -> No
     assert "No application has read" not in text
 
 
+def test_number_of_guardians_links_to_these_users(empty_console: Console, tmp_path: Path) -> None:
+    empty_console.sign_in("editor")
+    run_upload(empty_console, package_bytes(PackageBuilder(), tmp_path), "roster.zip")
+    wait_until(lambda: "are being counted" not in dashboard(empty_console))
+    link = re.search(r'href="([^"]+)" aria-label="Guardians and parents: 1"', empty_console.get("/").text)
+    assert link
+    page = empty_console.get(unescape(link[1]))
+    assert re.findall(r"/roster/users/([\w-]+)\"", page.text) == ["parent-1"]
+
+
 def test_viewer_cannot_take_steps_that_need_a_role(empty_console: Console) -> None:
     empty_console.sign_in("viewer")
     assert "/imports/upload" not in empty_console.get("/").text
@@ -45,7 +57,7 @@ def test_import_is_shown_with_counts_and_chart(empty_console: Console, tmp_path:
     wait_until(lambda: "are being counted" not in dashboard(empty_console))
     page = empty_console.get("/")
     text = visible_text(page.text)
-    assert "Students 2 Teachers 1 Guardians 1 Schools 2 Classes 2 Enrollments 2" in text
+    assert "Students 2 Teachers 1 Guardians and parents 1 Schools 2 Classes 2 Enrollments 2" in text
     assert "Last import Imported just now" in text
     assert administrator.name in text
     assert "Records changed by imports" in text
