@@ -175,6 +175,8 @@ class Backend(Closeable):
     """True if committed records survive the end of the process."""
     shared: bool = True
     """True if several processes may use the store at the same time."""
+    parallel: bool = False
+    """True if processes that serve the store share its data, instead of each keeping a copy in memory."""
 
     store_id: str = ""
     """Random id that the store got when it was created; empty if the backend or the store has none."""

@@ -50,6 +50,7 @@ _BACKUP_FILE = "chalk.db"
 class SQLiteBackend(Backend):
     """Backend with a pool of read connections and a new connection for each write transaction."""
 
+    parallel = True
     schema_version = SCHEMA_VERSION
 
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:

@@ -15,6 +15,7 @@ from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.backup.archive import SourceFile
 from chalk_flask.files import make_private_folder
 from chalk_flask.jobs.store import jobs_folder
+from chalk_flask.metrics import METRICS_FOLDER
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.settings import Settings
 from chalk_flask.settings.data_folder import STORE_ID_FILE, folders_of_other_stores
@@ -23,6 +24,8 @@ __all__ = ["DataFolder"]
 
 _JOURNAL = "webhooks.results"
 _TEMPORARY = (".lock", ".part")
+_RUNTIME_NAMES = (METRICS_FOLDER,)
+"""Names in the folder that matter to running processes alone."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class DataFolder:
 
     def _is_kept(self, path: Path) -> bool:
         is_store_id = path == self.path / STORE_ID_FILE  # a restore writes the one of its place
-        return not path.name.startswith(".") and not is_store_id and path.resolve() not in self.store_files
+        is_temporary = path.parent == self.path and path.name in _RUNTIME_NAMES
+        is_own = not path.name.startswith(".") and not is_temporary and not is_store_id
+        return is_own and path.resolve() not in self.store_files
 
     def _name_of(self, path: Path) -> str | None:
         """Return the name of a file in archives; None for a file of another store."""

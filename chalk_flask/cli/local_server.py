@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from backends import Backend
+    from chalk_flask.admins import SetupLink
     from chalk_flask.auth.tokens.record import ApiToken
     from chalk_flask.server import BodyLimit
     from chalk_flask.services import Services
+    from chalk_flask.settings import Settings
+    from chalk_flask.supervisor import ServiceManager
 
 __all__ = [
+    "body_limit_of",
     "create_day_token",
     "curl_command",
+    "log_end",
+    "log_start",
     "open_service",
     "open_worker",
     "run_server",
@@ -66,7 +73,7 @@ def curl_command(token: str, url: str) -> str:
     return f'  curl -H "Authorization: Bearer {token}" "{url}{EXAMPLE_PATH}"'
 
 
-def setup_link_text(services: Services, url: str) -> str | None:
+def setup_link_text(settings: Settings, setup_link: SetupLink, url: str) -> str | None:
     """Return the sentence with a new link for the first administrator.
 
     None if the store has an administrator, and without the admin console. `url` is the URL of the service, unless
@@ -74,15 +81,15 @@ def setup_link_text(services: Services, url: str) -> str | None:
     """
     from backends import StorageError
 
-    if not services.settings.console:
+    if not settings.console:
         return None
     try:
-        secret = services.setup_link.create()
+        secret = setup_link.create()
     except StorageError as error:
         return f"There is no link for the first administrator, because the store cannot be written: {error}"
     if secret is None:
         return None
-    link = f"{services.settings.public_url or url}/setup/{secret}"
+    link = f"{settings.public_url or url}/setup/{secret}"
     return f"There is no administrator yet. Create the first one within 24 hours: {link}"
 
 
@@ -166,20 +173,41 @@ def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) 
     """Serve until a signal arrives. Calls `on_ready` with the URL when it listens. Raises CommandError."""
     from chalk_flask.server import BindError, serve
 
-    started = time.monotonic()
+    started, manager = time.monotonic(), _service_manager()
 
     def on_listening(url: str) -> None:
-        _log_start(services, url)
+        log_start(services.settings, url)
         on_ready(url)
+        if manager is not None:
+            manager.notify_ready()
 
+    def on_stop(number: int) -> None:
+        _log_signal(number)
+        if manager is not None:
+            manager.notify_stopping()
+
+    on_check = manager.notify_alive if manager is not None else None
     try:
-        serve(app, services.settings, on_listening, _body_limit(services), _log_signal)
+        serve(app, services.settings, on_listening, body_limit_of(services), on_stop, on_check=on_check)
     except BindError as error:
         raise CommandError(str(error)) from error
-    _log_end("service.stopped", "the service has stopped", started)
+    log_end("service.stopped", "the service has stopped", started)
 
 
-def _body_limit(services: Services) -> BodyLimit:
+def _service_manager() -> ServiceManager | None:
+    """Return systemd if it started this process. SIGHUP, by which it requests a reload, is ignored then."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    from chalk_flask.supervisor import ServiceManager
+
+    message = (
+        "SIGHUP is ignored: one process cannot reload its settings, so restart it, or set `processes` to 2 or more"
+    )
+    signal.signal(signal.SIGHUP, lambda *_: log.warning(message))
+    return ServiceManager.from_environ()
+
+
+def body_limit_of(services: Services) -> BodyLimit:
     """Return the function that accepts large bodies with packages: those of the API, and of the console if it is on."""
     from chalk_flask.api.admin import package_body_limit
 
@@ -197,25 +225,26 @@ def wait_for_signal(services: Services) -> None:
     numbers = (signal.SIGTERM, signal.SIGINT)
     received: list[int] = []
     before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in numbers}
-    _log_process(services, "worker.started", "this process sends webhooks and runs jobs")
+    _log_process(services.settings, "worker.started", "this process sends webhooks and runs jobs")
     try:
         while not received:
             signal.pause()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    _log_end("worker.stopped", "the worker has stopped", started)
+    log_end("worker.stopped", "the worker has stopped", started)
 
 
-def _log_start(services: Services, url: str) -> None:
-    _log_process(services, "service.started", "the service accepts requests", url=url)
+def log_start(settings: Settings, url: str, **members: int) -> None:
+    """Log that the service accepts requests at this URL."""
+    _log_process(settings, "service.started", "the service accepts requests", url=url, **members)
 
 
-def _log_process(services: Services, event: str, message: str, **members: str) -> None:
+def _log_process(settings: Settings, event: str, message: str, **members: str | int) -> None:
     from chalk_flask import __version__
     from chalk_flask.logs import log_event
 
-    storage = services.settings.storage.partition(":")[0]  # the rest of the URL may contain a password
+    storage = settings.storage.partition(":")[0]  # the rest of the URL may contain a password
     log_event(log, logging.INFO, event, message, **members, version=__version__, storage=storage)
 
 
@@ -226,7 +255,8 @@ def _log_signal(number: int) -> None:
     log_event(log, logging.INFO, "service.stopping", "the service completes active requests and stops", signal=name)
 
 
-def _log_end(event: str, message: str, started: float) -> None:
+def log_end(event: str, message: str, started: float) -> None:
+    """Log the end of a process that was started at this time of `time.monotonic`."""
     from chalk_flask.logs import log_event
 
     log_event(log, logging.INFO, event, message, seconds=round(time.monotonic() - started, 1))

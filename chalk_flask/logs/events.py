@@ -15,9 +15,15 @@ __all__ = ["LOG_EVENTS", "LogValue", "event_of", "log_event", "make_record", "me
 
 LOG_EVENTS: Mapping[str, str] = MappingProxyType(
     {
-        "service.started": "The service accepts requests. `url`, `version`, `storage` (kind of store).",
+        "service.started": (
+            "The service accepts requests. `url`, `version`, `storage` (kind of store), and `processes` if there are"
+            " several."
+        ),
         "service.stopping": "A signal arrived, and active requests are completed. `signal`.",
         "service.stopped": "The service has ended. `seconds` since its start.",
+        "service.reloaded": "New processes serve with the present settings (SIGHUP). `processes`.",
+        "service.reload_failed": "The former processes and settings stay. `reason`.",
+        "process.ended": "A serving process has ended, and is replaced. `pid`, `reason`, `seconds` since its start.",
         "worker.started": "A process sends webhooks and runs jobs (`chalk-flask worker`). `version`, `storage`.",
         "worker.stopped": "The process has ended. `seconds` since its start.",
         "worker.missing": "Work waits for `chalk-flask worker`: start it. `waiting` (webhooks, jobs, deletions).",

@@ -6,5 +6,24 @@
 from chalk_flask.metrics.log_counter import counted_log_messages
 from chalk_flask.metrics.request_counter import RequestCounter
 from chalk_flask.metrics.service_metrics import CONTENT_TYPE, NO_ROUTE, ServiceMetrics, known_method
+from chalk_flask.metrics.shared_folder import (
+    FOLDER_VARIABLE,
+    METRICS_FOLDER,
+    empty_folder,
+    forget_process,
+    use_process_number,
+)
 
-__all__ = ["CONTENT_TYPE", "NO_ROUTE", "RequestCounter", "ServiceMetrics", "counted_log_messages", "known_method"]
+__all__ = [
+    "CONTENT_TYPE",
+    "FOLDER_VARIABLE",
+    "METRICS_FOLDER",
+    "NO_ROUTE",
+    "RequestCounter",
+    "ServiceMetrics",
+    "counted_log_messages",
+    "empty_folder",
+    "forget_process",
+    "known_method",
+    "use_process_number",
+]

@@ -22,6 +22,8 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from chalk_flask.metrics.shared_folder import process_identifier
+
 __all__ = [
     "LocalSampleValues",
     "MetricDefinition",
@@ -131,7 +133,7 @@ class SharedSampleValues:
         try:
             if prefix not in self._files:
                 # The library reads the kind of a metric from the beginning of the file name.
-                self._files[prefix] = _ValueFile(self._folder / f"{prefix}_requests_{os.getpid()}.db")
+                self._files[prefix] = _ValueFile(self._folder / f"{prefix}_requests_{process_identifier()}.db")
             return self._files[prefix].allocate(metric, labels)
         except OSError as error:
             if not self._has_failed:

@@ -26,6 +26,7 @@ from prometheus_client.values import ValueClass
 from chalk_flask.files import make_private_folder
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
 from chalk_flask.metrics.sample_values import LocalSampleValues, SampleValueStore, SharedSampleValues, reserve_file
+from chalk_flask.metrics.shared_folder import FOLDER_VARIABLE, process_identifier
 from chalk_flask.settings import SettingsError
 
 __all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder"]
@@ -37,7 +38,6 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 NO_ROUTE: Final = "(no route)"
 """Route of a request whose path leads nowhere."""
 
-FOLDER_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 LIBRARY_FILES: Final = ("counter", "gauge_livesum")
 """Kinds of metrics that the library counts itself: messages in the log, and streams."""
 
@@ -102,7 +102,7 @@ def prepare_folder(folder: Path) -> Path:
     try:
         make_private_folder(folder)
         for kind in LIBRARY_FILES:
-            reserve_file(folder / f"{kind}_{os.getpid()}.db")
+            reserve_file(folder / f"{kind}_{process_identifier()}.db")
     except OSError as error:
         raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be written: {error.strerror}") from error
     return folder

@@ -4,6 +4,17 @@
 """
 
 from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, BodyLimit, BodyRejection, RequestHead
-from chalk_flask.server.server import BindError, local_url, serve
+from chalk_flask.server.server import BACKLOG, SHUTDOWN_SECONDS, BindError, listen, local_url, serve
 
-__all__ = ["BODY_REJECTED_KEY", "BindError", "BodyLimit", "BodyRejection", "RequestHead", "local_url", "serve"]
+__all__ = [
+    "BACKLOG",
+    "BODY_REJECTED_KEY",
+    "SHUTDOWN_SECONDS",
+    "BindError",
+    "BodyLimit",
+    "BodyRejection",
+    "RequestHead",
+    "listen",
+    "local_url",
+    "serve",
+]

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from wsgiref.types import WSGIApplication
@@ -27,7 +27,7 @@ from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
 from chalk_flask.server.socket_map import make_socket_map
 from chalk_flask.settings import Settings
 
-__all__ = ["BindError", "local_url", "serve"]
+__all__ = ["BACKLOG", "SHUTDOWN_SECONDS", "BindError", "listen", "local_url", "serve"]
 
 SHUTDOWN_SECONDS = 30.0
 """Maximum time for active requests to finish after a stop signal."""
@@ -57,21 +57,26 @@ def serve(
     ready: Callable[[str], None] | None = None,
     body_limit: BodyLimit | None = None,
     on_stop: Callable[[int], None] | None = None,
+    *,
+    on_check: Callable[[], None] | None = None,
+    listeners: Sequence[socket.socket] = (),
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let active requests finish within SHUTDOWN_SECONDS and return.
 
     `ready` is called once connections are accepted, with the URL, for example http://127.0.0.1:8080; with port 0 it
     contains the port that was chosen. `body_limit` decides about bodies that are larger than 1 MiB; without it, they
     are rejected. `on_stop` is called with the number of the signal, before active requests are completed. A second
-    signal stops at once. Call this in the main thread, which receives the signals. Raises BindError.
+    signal stops at once. `on_check` is called about once per second by the loop that reads the sockets. `listeners` are
+    sockets that listen already; they are closed. Call this in the main thread, which receives the signals. Raises
+    BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
-    listeners = _listen(settings.host, settings.port)
+    listeners = listeners or listen(settings.host, settings.port)
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # otherwise it warns of every queued request
     connections = Connections(settings, reserve_descriptors(settings.connection_limit))
     dispatcher = ShortRequestFirstDispatcher()
     dispatcher.set_thread_count(settings.threads)
-    loop = _Loop(dispatcher, connections)
+    loop = _Loop(dispatcher, connections, on_check)
     adjustments = Adjustments(**_adjustments(settings))
     large_bodies = LargeBodies(body_limit)
     for listener in listeners:
@@ -95,7 +100,13 @@ def serve(
 class _Loop:
     """Loop over all sockets: it receives and sends, enforces deadlines and limits, and resumes parked responses."""
 
-    def __init__(self, dispatcher: ShortRequestFirstDispatcher, connections: Connections) -> None:
+    def __init__(
+        self,
+        dispatcher: ShortRequestFirstDispatcher,
+        connections: Connections,
+        on_check: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_check = on_check
         self.sockets = make_socket_map()
         self.waiting = PolledResponses()
         self._dispatcher = dispatcher
@@ -118,6 +129,8 @@ class _Loop:
         if time.monotonic() >= self._next_check:
             self._connections.close_overdue()
             self._next_check = time.monotonic() + DEADLINE_CHECK_SECONDS
+            if self._on_check is not None:
+                self._on_check()
 
 
 def _adjustments(settings: Settings) -> dict[str, Any]:
@@ -135,10 +148,11 @@ def _adjustments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
+def listen(host: str, port: int, *, shares_port: bool = False) -> list[socket.socket]:
     """Return a listening socket for each address of the host. Raises BindError if there is none.
 
-    One socket is enough, because a machine without IPv6 may still resolve its own name to ::1.
+    One socket is enough, because a machine without IPv6 may still resolve its own name to ::1. With `shares_port`,
+    sockets with SO_REUSEPORT can be bound to the same address later, but none is yet.
     """
     listeners: list[socket.socket] = []
     failure: OSError | None = None
@@ -146,7 +160,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         try:
             # With port 0, the first address chooses the port and the others share it.
             actual_port = port or (listeners[0].getsockname()[1] if listeners else 0)
-            listeners.append(socket.create_server((address, actual_port), family=family, backlog=BACKLOG))
+            listeners.append(_listen_at((address, actual_port), family, shares_port))
         except OSError as error:
             failure = error
             if error.errno not in UNAVAILABLE_ERRNOS:
@@ -156,6 +170,24 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     for listener in listeners:
         listener.close()
     raise _bind_error(host, port, os.strerror(failure.errno or 0) if failure else "it has no address") from failure
+
+
+def _listen_at(address: tuple[str, int], family: socket.AddressFamily, shares_port: bool) -> socket.socket:
+    if not shares_port:
+        return socket.create_server(address, family=family, backlog=BACKLOG)
+    listener = socket.socket(family)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as create_server does
+        listener.bind(address)
+        # Set after binding. Otherwise the port of another process with this option would not be in use.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:

@@ -57,6 +57,13 @@ class Settings:
         "127.0.0.1", "Host name or address to listen on; 0.0.0.0 is every IPv4 interface.", check=validate_not_empty
     )
     port: int = _setting(8080, "TCP port to listen on; 0 chooses a free one.", maximum=65535)
+    processes: int = _setting(
+        1,
+        "Number of processes with which `chalk-flask serve` serves a SQLite store, for example one per core. Limits"
+        " on connections, threads and streams apply to each of them.",
+        minimum=1,
+        maximum=64,
+    )
     threads: int = _setting(16, "Maximum number of requests that are processed at once.", minimum=1, maximum=1000)
     public_url: str = _setting(
         "",

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 import pytest
 
+from chalk_flask.supervisor.supervisor import DRAIN_SECONDS, HUNG_SECONDS, SILENT_SECONDS
 from tests.cli.conftest import RunCommand
 from tests.cli.conftest import run as run
 from tests.support.paths import ROOT
@@ -48,6 +49,15 @@ def test_command_of_the_unit_is_accepted(name: str, run: RunCommand) -> None:
     folders = {"/var/lib/chalk-flask-backups": ".", "/srv/sis/incoming": "missing"}
     result = run(*(folders.get(argument, argument) for argument in arguments))
     assert result.code == 1, "the options are known, but the store or the folder is missing"
+
+
+def test_service_is_ready_reloads_and_stops_as_systemd_expects() -> None:
+    service = dict(unit("chalk-flask.service"))
+    assert (service["Type"], service["ExecReload"]) == ("notify", "/bin/kill -HUP $MAINPID")
+    # systemd must not send SIGTERM to the serving processes too: a second signal ends their requests.
+    assert service["KillMode"] == "mixed"
+    assert int(service["TimeoutStopSec"]) > DRAIN_SECONDS
+    assert int(service["WatchdogSec"]) > HUNG_SECONDS + SILENT_SECONDS
 
 
 def test_import_may_write_to_the_folder_that_it_watches() -> None:

@@ -47,7 +47,7 @@ ADMINISTRATOR = "admin"
 )
 @click.option("--no-serve", is_flag=True, help="Exit after the sample district is loaded and a token is created.")
 @as_json_option
-@settings_options(*SERVICE_SETTINGS)
+@settings_options(*(name for name in SERVICE_SETTINGS if name != "processes"))
 def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
     """Load a sample district, create a token with all scopes for one day, and serve.
 

@@ -14,13 +14,16 @@ from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
     SERVICE_SETTINGS,
     check_durable,
+    open_configured_store,
     require_store,
     settings_from_options,
     settings_options,
 )
 from chalk_flask.cli.package_import import exit_with, run_import
+from chalk_flask.cli.supervised_server import check_processes, prepare_metrics, run_assigned, run_supervisor
 
 if TYPE_CHECKING:
+    from backends import Backend
     from chalk_flask.services import Services
     from chalk_flask.settings import Settings
 
@@ -54,17 +57,51 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     If the store has no administrator, a link is shown with which the first one is created in the admin console. It can
     be used once, within 24 hours. So a store that does not exist is created, unless its folder does not exist, or
     without the admin console. It is also created for the package of --import.
+
+    With --processes 2, two processes serve a SQLite store on one address, and use two cores. A dead one is replaced.
+    SIGHUP reads the settings again and replaces all of them, without refusing a request.
     """
+    from chalk_flask.supervisor import Assignment
+
+    if assignment := Assignment.take():
+        run_assigned(options, assignment, with_worker=not no_worker)
+        return
     settings = settings_from_options(options)
+    check_processes(settings)
     if no_worker:
         check_durable(settings.storage, "only this process can work on it, so omit --no-worker")
     _check_store(settings, has_package=package is not None)
+    if settings.processes > 1:
+        _supervise(settings, options, package)
+        return
     with open_service(options, with_worker=not no_worker) as (app, services):
         if package is not None:
-            report = run_import(services.store, services.settings, package, DEFAULT_TENANT, requested_by="serve")
-            click.echo(complete_hints(report.to_text()), err=True)
-            exit_with(report)
+            _import_first(services.store, services.settings, package)
         run_server(app, services, lambda url: _print_url(services, url))
+
+
+def _supervise(settings: Settings, options: dict[str, Any], package: Path | None) -> None:
+    """Serve with several processes. This one creates the store and imports the package, so that no two of them do."""
+    from chalk_flask.admins import SetupLink
+
+    with open_configured_store(settings, creates=True) as store:
+        if package is not None:
+            _import_first(store, settings, package)
+        folder = prepare_metrics(settings)
+
+    def on_ready(url: str) -> None:
+        click.echo(f"Listening on {url} ({settings.processes} processes, Ctrl-C to stop)", err=True)
+        with open_configured_store(settings) as store:
+            if text := setup_link_text(settings, SetupLink(store), url):
+                click.echo(text, err=True)
+
+    run_supervisor(settings, options, folder, on_ready)
+
+
+def _import_first(store: Backend, settings: Settings, package: Path) -> None:
+    report = run_import(store, settings, package, DEFAULT_TENANT, requested_by="serve")
+    click.echo(complete_hints(report.to_text()), err=True)
+    exit_with(report)
 
 
 def _check_store(settings: Settings, *, has_package: bool) -> None:
@@ -90,7 +127,7 @@ def _print_url(services: Services, url: str) -> None:
     This is a token for a store that `token create` cannot open, and the link for the first administrator.
     """
     click.echo(f"Listening on {url} (Ctrl-C to stop)", err=True)
-    if text := setup_link_text(services, url):
+    if text := setup_link_text(services.settings, services.setup_link, url):
         click.echo(text, err=True)
     if not services.store.durable:
         token = create_day_token(services.store, "serve")

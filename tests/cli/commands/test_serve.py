@@ -70,15 +70,15 @@ def test_serve_prints_a_setup_link_without_administrators(storage: str, start: S
 
 def test_setup_link_is_not_shown_with_an_administrator_or_without_console(app: Flask) -> None:
     services = services_of(app)
-    text = setup_link_text(services, "http://127.0.0.1:8080")
+    text = setup_link_text(services.settings, services.setup_link, "http://127.0.0.1:8080")
     assert text is not None
     assert services.setup_link.is_valid(text.rpartition("/")[2])
-    without_console = replace(services, settings=replace(services.settings, console=False))
-    assert setup_link_text(without_console, "http://127.0.0.1:8080") is None
-    public = replace(services, settings=replace(services.settings, public_url="https://roster.example.org"))
-    assert "https://roster.example.org/setup/" in str(setup_link_text(public, "http://127.0.0.1:8080"))
+    without_console = replace(services.settings, console=False)
+    assert setup_link_text(without_console, services.setup_link, "http://127.0.0.1:8080") is None
+    public = replace(services.settings, public_url="https://roster.example.org")
+    assert "https://roster.example.org/setup/" in str(setup_link_text(public, services.setup_link, "http://x"))
     services.administrators.create("kim", "viewer", "default", "correct horse battery")
-    assert setup_link_text(services, "http://127.0.0.1:8080") is None
+    assert setup_link_text(services.settings, services.setup_link, "http://127.0.0.1:8080") is None
 
 
 def test_serve_creates_no_folder_and_no_store_without_the_console(run: RunCommand, tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Serving with several processes: the supervisor, and a process that it starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from chalk_flask.cli.errors import CommandError
+from chalk_flask.cli.hints import ARGUMENTS
+from chalk_flask.cli.local_server import body_limit_of, log_end, log_start, open_service
+from chalk_flask.cli.options import settings_from_options
+from chalk_flask.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from chalk_flask.supervisor import Assignment
+
+__all__ = ["check_processes", "prepare_metrics", "run_assigned", "run_supervisor"]
+
+FIXED_SETTINGS: Final = ("storage", "data", "host", "port", "processes", "metrics")
+"""Settings that a reload cannot change."""
+
+log = logging.getLogger(__name__)
+
+
+def check_processes(settings: Settings) -> None:
+    """Raise SettingsError if several processes are to serve a store of a kind that only one can serve."""
+    from backends import backend_class
+
+    if settings.processes > 1 and not backend_class(settings.storage).parallel:
+        scheme = settings.storage.partition(":")[0]
+        raise SettingsError(
+            f"processes cannot be {settings.processes} for a store of the kind {scheme}: set it to 1, or use a SQLite"
+            " store (a path such as district.db), which several processes can serve"
+        )
+
+
+def prepare_metrics(settings: Settings) -> Path | None:
+    """Return the folder in which the processes share their numbers, without those of former ones.
+
+    None without metrics, and if the operator has named another folder. Raises OSError.
+    """
+    from chalk_flask.metrics import FOLDER_VARIABLE, METRICS_FOLDER, empty_folder
+
+    if not settings.metrics or FOLDER_VARIABLE in os.environ:
+        return None
+    folder = Path(settings.data) / METRICS_FOLDER
+    empty_folder(folder)
+    return folder
+
+
+def run_supervisor(
+    settings: Settings, options: Mapping[str, Any], metrics: Path | None, on_ready: Callable[[str], None]
+) -> None:
+    """Serve with several processes until a signal arrives. Calls `on_ready` with the URL when all of them serve.
+
+    `metrics` is the folder of `prepare_metrics`. Raises CommandError.
+    """
+    from chalk_flask.logs import configure_logging
+    from chalk_flask.metrics import FOLDER_VARIABLE, forget_process
+    from chalk_flask.server import BindError, local_url
+    from chalk_flask.supervisor import CrashLoopError, Launcher, Supervisor, open_listeners
+
+    started = time.monotonic()
+    configure_logging(settings)
+    try:
+        listeners = open_listeners(settings.host, settings.port, settings.processes)
+    except BindError as error:
+        raise CommandError(str(error)) from error
+    url = local_url(settings.host, listeners[0][0].getsockname()[1])
+
+    def on_all_ready() -> None:
+        log_start(settings, url, processes=settings.processes)
+        on_ready(url)
+
+    environ = {} if metrics is None else {FOLDER_VARIABLE: str(metrics)}
+    context = click.get_current_context()
+    supervisor = Supervisor(
+        Launcher(context.find_root().meta[ARGUMENTS], environ),
+        listeners,
+        on_ready=on_all_ready,
+        on_reload=lambda: _check_reload(settings, options),
+        on_end=lambda number: forget_process(metrics, number) if metrics is not None else None,
+    )
+    try:
+        code = supervisor.run()
+    except CrashLoopError as error:
+        raise CommandError(str(error)) from error
+    if code:
+        context.exit(code)
+    log_end("service.stopped", "the service has stopped", started)
+
+
+def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker: bool) -> None:
+    """Serve as one of several processes, until SIGTERM or the death of the supervisor."""
+    from chalk_flask.metrics import use_process_number
+    from chalk_flask.server import serve
+    from chalk_flask.supervisor import Report
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles it
+    supervisor = assignment.open_control()
+    supervisor.stop_with_supervisor()
+    use_process_number(assignment.number)
+    with open_service(options, with_worker=with_worker) as (app, services):
+        serve(
+            app,
+            services.settings,
+            lambda _: supervisor.report(Report.READY),
+            body_limit_of(services),
+            lambda _: supervisor.report(Report.STOPPING),
+            on_check=lambda: supervisor.report(Report.ALIVE),
+            listeners=assignment.open_listeners(),
+        )
+
+
+def _check_reload(former: Settings, options: Mapping[str, Any]) -> None:
+    """Raise ReloadError for new settings that are invalid or cannot be applied."""
+    from chalk_flask.supervisor import ReloadError
+
+    try:
+        settings = settings_from_options(options)
+    except SettingsError as error:
+        raise ReloadError(str(error)) from error
+    if changed := [name for name in FIXED_SETTINGS if getattr(settings, name) != getattr(former, name)]:
+        raise ReloadError(f"a reload cannot change {', '.join(changed)}: restart the service")

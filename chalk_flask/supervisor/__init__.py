@@ -1,0 +1,24 @@
+"""Supervisor of several processes that serve one store on one address.
+
+The address, the number of processes and the arguments of the command go in. `Supervisor` is the entry point: `run`
+starts the processes, replaces and reloads them, and returns the exit code. A serving process finds its `Assignment` in
+the environment. `ServiceManager` speaks to systemd.
+"""
+
+from chalk_flask.supervisor.assignment import Assignment, Report
+from chalk_flask.supervisor.listeners import open_listeners
+from chalk_flask.supervisor.restarts import CrashLoopError
+from chalk_flask.supervisor.service_manager import ServiceManager
+from chalk_flask.supervisor.serving_process import Launcher
+from chalk_flask.supervisor.supervisor import ReloadError, Supervisor
+
+__all__ = [
+    "Assignment",
+    "CrashLoopError",
+    "Launcher",
+    "ReloadError",
+    "Report",
+    "ServiceManager",
+    "Supervisor",
+    "open_listeners",
+]

@@ -1,0 +1,48 @@
+"""Signals of the supervisor as bytes that arrive on a socket, so that its loop can wait for them."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["SignalSocket", "caught_signals"]
+
+CAUGHT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+class SignalSocket:
+    """Socket that becomes readable when a signal arrives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+
+    def fileno(self) -> int:
+        """Return the descriptor, for selectors."""
+        return self._connection.fileno()
+
+    def take(self) -> list[int]:
+        """Return the numbers of the signals that have arrived. Never waits."""
+        try:
+            return list(self._connection.recv(4096))
+        except BlockingIOError:
+            return []
+
+
+@contextmanager
+def caught_signals() -> Iterator[SignalSocket]:
+    """Yield a socket with the signals that arrive. Restore the former handlers in the end. For the main thread only."""
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        former_descriptor = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        former = {number: signal.signal(number, lambda *_: None) for number in CAUGHT}
+        try:
+            yield SignalSocket(reader)
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(former_descriptor)

@@ -1,0 +1,260 @@
+"""Command `serve` with several processes."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from chalk_flask.cli import main
+from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, read_until, stop_process
+from tests.support.deliveries import wait_until
+from tests.support.metrics import parse_samples
+from tests.support.supervised_service import SupervisedService, connection_to_each, get, supervised_service
+
+pytestmark = pytest.mark.slow
+
+ORGS = "/ims/oneroster/v1p1/orgs"
+
+
+def run_in(folder: Path, *args: str) -> str:
+    """Run a command on the store of a service, and return its output."""
+    result = CliRunner().invoke(main, [*args, "--storage", str(folder / "chalk.db")])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def new_token(folder: Path) -> tuple[str, str]:
+    """Return the id of a new token, and the token."""
+    output = run_in(folder, "token", "create", "--label", "x", "--json")
+    found = [re.search(rf'"{name}": "([^"]+)"', output) for name in ("id", "token")]
+    assert found[0]
+    assert found[1]
+    return found[0][1], found[1][1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("service")
+    run_in(path, "import", str(SAMPLE))
+    return path
+
+
+@pytest.fixture(scope="module")
+def service(folder: Path) -> Iterator[SupervisedService]:
+    """Service that tests share. They may replace its processes."""
+    with supervised_service(folder, CHALK_LOG_FORMAT="json") as running:
+        yield running
+
+
+def wait_for_processes(service: SupervisedService, *, without: int) -> list[int]:
+    """Wait until two processes other than a former one serve, and return them."""
+
+    def are_there() -> bool:
+        pids = service.pids()
+        if len(pids) != 2 or without in pids:
+            return False
+        with connection_to_each(service.port, pids) as connections:
+            return len(connections) == 2
+
+    wait_until(are_there)
+    return service.pids()
+
+
+def test_both_processes_answer_and_one_line_has_the_url(service: SupervisedService) -> None:
+    answers = service.from_each(lambda connection: get(connection, "/healthz"))
+    assert list(answers.values()) == [(200, b'{"status":"ok"}')] * 2
+    assert service.log.count("Listening on") == 1
+    assert service.log.count("service.started") == 1
+    assert service.log.count("Create the first one within 24 hours") == 1
+
+
+def test_token_is_rejected_within_a_second_in_every_process(service: SupervisedService, folder: Path) -> None:
+    token_id, token = new_token(folder)
+    with connection_to_each(service.port, service.pids()) as connections:
+        assert [get(each, ORGS, token)[0] for each in connections.values()] == [200, 200]
+        run_in(folder, "token", "revoke", token_id)
+        revoked = time.monotonic()
+        assert [get(each, ORGS, token)[0] for each in connections.values()] == [401, 401]
+        assert time.monotonic() < revoked + 1
+
+
+def test_changed_roster_is_served_by_every_process(service: SupervisedService, folder: Path) -> None:
+    _, token = new_token(folder)
+    with connection_to_each(service.port, service.pids()) as connections:
+        before = {get(each, ORGS, token)[1] for each in connections.values()}
+        changed = (SAMPLE / "orgs.csv").read_text().replace("High School", "Upper School")
+        package = folder / "changed"
+        package.mkdir()
+        for path in SAMPLE.glob("*.csv"):
+            (package / path.name).write_bytes(path.read_bytes())
+        (package / "orgs.csv").write_text(changed)
+        run_in(folder, "import", str(package))
+        after = {get(each, ORGS, token)[1] for each in connections.values()}
+    assert (len(before), len(after)) == (1, 1)
+    assert b"Upper School" in after.pop()
+
+
+def test_killed_process_is_replaced_and_another_one_gets_the_worker(service: SupervisedService, folder: Path) -> None:
+    wait_until(lambda: leader(service, folder))
+    former = leader(service, folder)
+    os.kill(former, signal.SIGKILL)
+    killed = time.monotonic()
+    wait_until(lambda: leader(service, folder) not in (0, former), 10)
+    assert time.monotonic() < killed + 10
+    assert leader(service, folder) in wait_for_processes(service, without=former)
+    assert '"event":"process.ended"' in service.log
+    assert f'"pid":{former},"reason":"signal SIGKILL"' in service.log
+
+
+def leader(service: SupervisedService, folder: Path) -> int:
+    """Return the serving process that holds the lock of the webhook worker, or 0."""
+    [lock] = folder.glob("chalk-data/webhooks-*.lock")
+    inode = lock.stat().st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        fields = line.split()
+        if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}") and int(fields[4]) in service.pids():
+            return int(fields[4])
+    return 0
+
+
+def test_metrics_add_up_and_survive_the_death_of_a_process(service: SupervisedService) -> None:
+    def requests(text: bytes) -> float:
+        return parse_samples(text.decode()).get(("chalk_requests_total", "GET", "/readyz", "200"), 0.0)
+
+    def count(connection: http.client.HTTPConnection) -> float:
+        return requests(get(connection, "/metrics")[1])
+
+    before = requests(service.get("/metrics")[1])
+    for status, _ in service.from_each(lambda connection: get(connection, "/readyz")).values():
+        assert status == 200
+    assert set(service.from_each(count).values()) == {before + 2}
+    killed = service.pids()[0]
+    os.kill(killed, signal.SIGKILL)
+    wait_for_processes(service, without=killed)
+    assert set(service.from_each(count).values()) == {before + 2}
+    text = service.get("/metrics")[1].decode()
+    assert text.count("\nchalk_store_up ") == 1
+    assert parse_samples(text)["chalk_store_up",] == 1
+
+
+def test_reload_applies_new_settings_and_refuses_no_request(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "chalk.toml"
+    config.write_text("console = true\n")
+    statuses: list[int] = []
+    is_over = threading.Event()
+    with supervised_service(folder, "--config", str(config)) as service:
+
+        def request_until_over() -> None:
+            while not is_over.is_set():
+                statuses.append(service.get("/healthz")[0])
+
+        clients = [threading.Thread(target=request_until_over) for _ in range(3)]
+        for client in clients:
+            client.start()
+        former = service.pids()
+        config.write_text("console = false\n")
+        service.process.send_signal(signal.SIGHUP)
+        service.wait_for_log("service.reloaded")
+        wait_until(lambda: len(service.pids()) == 2 and not {*former} & {*service.pids()})
+        is_over.set()
+        for client in clients:
+            client.join()
+        assert service.get("/login")[0] == 404
+        config.write_text("port = 1\nconsole = 3\n")
+        service.process.send_signal(signal.SIGHUP)
+        service.wait_for_log(r"service\.reload_failed reason=\"console cannot be '3'")
+        config.write_text("threads = 4\nhost = '0.0.0.0'\n")
+        service.process.send_signal(signal.SIGHUP)
+        service.wait_for_log("reason=.a reload cannot change host: restart the service")
+        assert service.get("/healthz")[0] == 200
+        assert service.stop() == 0
+    assert len(statuses) > 20
+    assert {*statuses} == {200}
+
+
+def test_active_requests_are_completed_at_the_end(folder: Path) -> None:
+    _, token = new_token(folder)
+    feed = "/api/oneroster/v1p1/changes?since=latest&wait=2"
+    with supervised_service(folder) as service, connection_to_each(service.port, service.pids()) as connections:
+        for connection in connections.values():
+            connection.request("GET", feed, headers={"Authorization": f"Bearer {token}"})
+        time.sleep(0.3)
+        service.process.terminate()
+        assert [connection.getresponse().status for connection in connections.values()] == [200, 200]
+        assert service.process.wait(20) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", service.port))
+        assert "service.stopping" in service.log
+        assert service.log.count("service.stopped") == 1
+
+
+def test_nothing_remains_when_the_supervisor_is_killed(folder: Path) -> None:
+    with supervised_service(folder) as service:
+        pids = service.pids()
+        assert len(pids) == 2
+        service.process.kill()
+        service.process.wait()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", service.port))
+
+
+@pytest.mark.parametrize("storage", ["memory:", "json:///store"])
+def test_store_that_one_process_must_serve_is_rejected(storage: str, run: RunCommand) -> None:
+    result = run("serve", "--processes", "2", "--port", "0", "--storage", storage)
+    assert (result.code, result.out) == (2, "")
+    kind = storage.partition(":")[0]
+    assert result.err.startswith(f"Error: processes cannot be 2 for a store of the kind {kind}: set it to 1, or use")
+
+
+@pytest.mark.usefixtures("empty_store")
+def test_port_in_use_is_reported_as_with_one_process(run: RunCommand) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        result = run("serve", "--processes", "2", "--port", str(port))
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"Error: cannot listen on host 127.0.0.1, port {port}: ")
+
+
+def test_rejected_package_prevents_the_start(run: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "users.csv").write_text("nonsense\n")
+    result = run("serve", "--processes", "2", "--port", "0", "--storage", "new.db", "--import", tmp_path / "package")
+    assert result.code == 1
+    assert "Rejected: nothing was changed." in result.err
+    assert "Listening" not in result.err
+
+
+@pytest.mark.usefixtures("empty_store")
+def test_damaged_key_file_ends_the_start_with_one_message(run: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "chalk-data").mkdir()
+    (tmp_path / "chalk-data" / "secrets.key").write_bytes(b"short")
+    result = run("serve", "--processes", "2", "--port", "0")
+    assert result.code == 1
+    assert "Listening" not in result.err
+
+
+def test_one_process_speaks_to_systemd_and_ignores_a_reload(folder: Path, start: StartCommand, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "notify"))
+        server.settimeout(20)
+        environ = {"NOTIFY_SOCKET": server.getsockname(), "WATCHDOG_USEC": "1000000"}
+        with start("serve", "--port", "0", "--storage", folder / "chalk.db", env=environ) as process:
+            assert server.recv(200) == b"READY=1"
+            assert server.recv(200) == b"WATCHDOG=1"
+            process.send_signal(signal.SIGHUP)
+            read_until(process.stderr, "SIGHUP is ignored: one process cannot reload its settings")
+            assert stop_process(process) == 0
+        while (state := server.recv(200)) == b"WATCHDOG=1":
+            continue
+        assert state == b"STOPPING=1"

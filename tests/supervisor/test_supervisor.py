@@ -1,0 +1,151 @@
+"""Supervisor of small programs: the end of a failed start and of a crash loop, and signals to single processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.deliveries import wait_until
+from tests.support.paths import ROOT
+from tests.support.supervised_service import processes_of
+
+SUPERVISOR = """
+import sys
+from chalk_flask.supervisor import CrashLoopError, Launcher, Supervisor, open_listeners
+launcher = Launcher([], {}, [sys.executable, "-c", sys.argv[1]])
+supervisor = Supervisor(launcher, open_listeners("127.0.0.1", 0, 2), on_ready=lambda: print("ready", flush=True))
+try:
+    sys.exit(supervisor.run())
+except CrashLoopError as error:
+    print(error)
+    sys.exit(9)
+"""
+SERVING = """
+import signal, sys, time
+from chalk_flask.supervisor import Assignment, Report
+assignment = Assignment.take()
+supervisor = assignment.open_control()
+supervisor.stop_with_supervisor()
+"""
+STEADY = """
+supervisor.report(Report.READY)
+while True:
+    time.sleep(0.2)
+    supervisor.report(Report.ALIVE)
+"""
+SLOW_TO_STOP = """
+signals = []
+def on_signal(*_):
+    supervisor.report(Report.STOPPING)
+    signals.append(1)
+    if len(signals) > 1:
+        sys.exit()
+signal.signal(signal.SIGTERM, on_signal)
+"""
+
+
+@contextmanager
+def supervisor_of(program: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a supervisor of two processes that run a program, and kill it in the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SUPERVISOR, program],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def output_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.read()
+
+
+def wait_until_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+@pytest.mark.slow
+def test_first_start_that_fails_ends_with_the_exit_code_of_the_process() -> None:
+    with supervisor_of("raise SystemExit(2)") as process:
+        assert process.wait(20) == 2
+        assert "ready" not in output_of(process)
+
+
+@pytest.mark.slow
+def test_crash_loop_ends_the_service_with_a_message() -> None:
+    with supervisor_of(SERVING + "supervisor.report(Report.READY)\ntime.sleep(0.7)\nsys.exit(7)") as process:
+        assert process.wait(30) == 9
+        output = output_of(process)
+    assert "5 serving processes ended within 10 seconds of their start, the last one with exit code 7: " in output
+
+
+@pytest.mark.slow
+def test_process_that_somebody_stops_is_replaced_while_it_completes_its_requests() -> None:
+    with supervisor_of(SERVING + SLOW_TO_STOP + STEADY) as process:
+        wait_until_ready(process)
+        former = processes_of(process.pid)
+        os.kill(former[0], signal.SIGTERM)
+        wait_until(lambda: len(processes_of(process.pid)) == 3)
+        assert {*former} < {*processes_of(process.pid)}
+        for pid in former:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_second_signal_ends_processes_that_still_work() -> None:
+    with supervisor_of(SERVING + SLOW_TO_STOP + STEADY) as process:
+        wait_until_ready(process)
+        process.terminate()
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_systemd_is_told_about_start_reload_watchdog_and_stop(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "notify"))
+        server.settimeout(20)
+        environ = {"NOTIFY_SOCKET": server.getsockname(), "WATCHDOG_USEC": "1000000"}
+
+        def next_state() -> str:
+            while (state := server.recv(200).decode()) == "WATCHDOG=1":
+                continue
+            return state.partition("\n")[0]
+
+        with supervisor_of(SERVING + STEADY, **environ) as process:
+            assert next_state() == "READY=1"
+            assert server.recv(200) == b"WATCHDOG=1"
+            former = processes_of(process.pid)
+            process.send_signal(signal.SIGHUP)
+            assert [next_state(), next_state()] == ["RELOADING=1", "READY=1"]
+            wait_until(lambda: len(processes_of(process.pid)) == 2)
+            assert not {*former} & {*processes_of(process.pid)}
+            process.terminate()
+            assert next_state() == "STOPPING=1"
+            assert process.wait(10) == 0
+
+
+@pytest.mark.slow
+def test_processes_end_when_the_supervisor_is_killed() -> None:
+    with supervisor_of(SERVING + STEADY) as process:
+        wait_until_ready(process)
+        pids = processes_of(process.pid)
+        assert len(pids) == 2
+        process.kill()
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
