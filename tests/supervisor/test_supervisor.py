@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.deliveries import wait_until
 from tests.support.paths import ROOT
-from tests.support.supervised_service import processes_of
+from tests.support.processes.supervised_service import processes_of
 
 SUPERVISOR = """
 import sys

@@ -19,7 +19,7 @@ from chalk_flask.cli import main
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, read_until, stop_process
 from tests.support.deliveries import wait_until
 from tests.support.metrics import parse_samples
-from tests.support.supervised_service import SupervisedService, connection_to_each, get, supervised_service
+from tests.support.processes.supervised_service import SupervisedService, connection_to_each, get, supervised_service
 
 pytestmark = pytest.mark.slow
 
