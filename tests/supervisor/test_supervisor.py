@@ -42,6 +42,13 @@ while True:
     time.sleep(0.2)
     supervisor.report(Report.ALIVE)
 """
+CRASH_WHEN_FILE_EXISTS = """
+import os
+supervisor.report(Report.READY)
+while not os.path.exists(os.environ["CRASH_FILE"]):
+    time.sleep(0.05)
+sys.exit(7)
+"""
 SLOW_TO_STOP = """
 signals = []
 def on_signal(*_):
@@ -86,8 +93,11 @@ def test_first_start_that_fails_ends_with_the_exit_code_of_the_process() -> None
 
 
 @pytest.mark.slow
-def test_crash_loop_ends_the_service_with_a_message() -> None:
-    with supervisor_of(SERVING + "supervisor.report(Report.READY)\ntime.sleep(0.7)\nsys.exit(7)") as process:
+def test_crash_loop_ends_the_service_with_a_message(tmp_path: Path) -> None:
+    program = SERVING + CRASH_WHEN_FILE_EXISTS
+    with supervisor_of(program, CRASH_FILE=str(tmp_path / "crash")) as process:
+        wait_until_ready(process)
+        (tmp_path / "crash").touch()
         assert process.wait(30) == 9
         output = output_of(process)
     assert "5 serving processes ended within 10 seconds of their start, the last one with exit code 7: " in output
