@@ -73,6 +73,7 @@ def wait_for_processes(service: SupervisedService, *, without: int) -> list[int]
 def test_both_processes_answer_and_one_line_has_the_url(service: SupervisedService) -> None:
     answers = service.from_each(lambda connection: get(connection, "/healthz"))
     assert list(answers.values()) == [(200, b'{"status":"ok"}')] * 2
+    service.wait_for_log("Create the first one within 24 hours")
     assert service.log.count("Listening on") == 1
     assert service.log.count("service.started") == 1
     assert service.log.count("Create the first one within 24 hours") == 1
@@ -137,7 +138,7 @@ def test_metrics_add_up_and_survive_the_death_of_a_process(service: SupervisedSe
     before = requests(service.get("/metrics")[1])
     for status, _ in service.from_each(lambda connection: get(connection, "/readyz")).values():
         assert status == 200
-    assert set(service.from_each(count).values()) == {before + 2}
+    wait_until(lambda: set(service.from_each(count).values()) == {before + 2})
     killed = service.pids()[0]
     os.kill(killed, signal.SIGKILL)
     wait_for_processes(service, without=killed)
