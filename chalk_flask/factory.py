@@ -35,6 +35,7 @@ from chalk_flask.logs import log_slow_statements
 from chalk_flask.metrics import ServiceMetrics
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
+from chalk_flask.shared_state import SharedState
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
 from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker
@@ -74,11 +75,12 @@ def _create_services(settings: Settings) -> Services:
     cipher = SecretCipher(data)
     tokens = TokenStore(store)
     clients = ClientStore(store, cipher=cipher)
-    jwt_verifier = JwtVerifier(store)
+    shared_state = SharedState()
+    jwt_verifier = JwtVerifier(store, shared_state=shared_state)
     login_log = LoginLog(store, find_audit_tenant)
     administrators = AdministratorStore(store, cipher)
     jobs = JobStore.of(store, settings)
-    throttle = SignInThrottle()
+    throttle = SignInThrottle(shared_state=shared_state)
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / ACCESS_TOKEN_KEY_FILE), settings.token_seconds)
     return Services(
         settings=settings,
@@ -90,18 +92,19 @@ def _create_services(settings: Settings) -> Services:
         # Access tokens are JWTs too, so their verifier precedes that of trusted issuers.
         jwt_verifier=jwt_verifier,
         authenticator=Authenticator((tokens, access_tokens, jwt_verifier)),
-        oauth1=OAuth1Verifier(store, cipher, on_use=clients.record_use),
+        oauth1=OAuth1Verifier(store, cipher, on_use=clients.record_use, shared_state=shared_state),
         login_log=login_log,
         access_log=_create_access_log(settings, data),
         worker=_create_worker(settings, store, cipher, data),
         administrators=administrators,
         sessions=SessionStore(store),
         sign_in=SignIn(administrators, login_log, throttle),
-        oidc_sign_in=_create_oidc_sign_in(settings, store, login_log, throttle),
+        oidc_sign_in=_create_oidc_sign_in(settings, store, login_log, throttle, shared_state),
         setup_link=SetupLink(store),
         jobs=jobs,
         job_worker=_create_job_worker(settings, store, jobs, data),
         metrics=ServiceMetrics(),
+        shared_state=shared_state,
     )
 
 
@@ -117,7 +120,7 @@ def _check_data_folder(store: Backend, settings: Settings) -> None:
 
 
 def _create_oidc_sign_in(
-    settings: Settings, store: Backend, login_log: LoginLog, throttle: SignInThrottle
+    settings: Settings, store: Backend, login_log: LoginLog, throttle: SignInThrottle, shared_state: SharedState
 ) -> OidcSignIn | None:
     """Return the sign-in with an identity provider, or None without one. Raises SettingsError for missing settings."""
     is_configured = any(value for name, value in vars(settings).items() if name.startswith("oidc_"))
@@ -127,7 +130,7 @@ def _create_oidc_sign_in(
     from chalk_flask.admins.oidc_sign_in import OidcSignIn
     from chalk_flask.oidc import OidcClient, OidcSettings
 
-    client = OidcClient(OidcSettings.of(settings))
+    client = OidcClient(OidcSettings.of(settings), shared_state=shared_state)
     return OidcSignIn(client, ExternalAdministrators(store), login_log, throttle)
 
 

@@ -22,6 +22,7 @@ from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.metrics import ServiceMetrics
 from chalk_flask.settings import Settings
+from chalk_flask.shared_state import SharedState
 from chalk_flask.webhooks import Worker
 
 if TYPE_CHECKING:
@@ -75,3 +76,4 @@ class Services:
     jobs: JobStore
     job_worker: JobWorker
     metrics: ServiceMetrics
+    shared_state: SharedState

@@ -19,12 +19,13 @@ from chalk_flask.metrics import METRICS_FOLDER
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.settings import Settings
 from chalk_flask.settings.data_folder import STORE_ID_FILE, folders_of_other_stores
+from chalk_flask.shared_state import SHARED_STATE_FILE
 
 __all__ = ["DataFolder"]
 
 _JOURNAL = "webhooks.results"
 _TEMPORARY = (".lock", ".part")
-_RUNTIME_NAMES = (METRICS_FOLDER,)
+_RUNTIME_NAMES = (METRICS_FOLDER, *(SHARED_STATE_FILE + suffix for suffix in ("", "-wal", "-shm")))
 """Names in the folder that matter to running processes alone."""
 
 

@@ -100,11 +100,16 @@ def open_service(options: dict[str, Any], *, with_worker: bool = True) -> Iterat
     Without `with_worker` another process must deliver webhooks and run jobs; the log warns while there is none.
     Raises StorageError if the store cannot be read.
     """
+    from chalk_flask.shared_state import SHARED_STATE_FILE
+
     with _open_application(options) as (app, services), ExitStack() as stack:
         for service in (services.sessions, services.login_log, services.access_log, services.jwt_verifier):
             stack.enter_context(closing(service))
         if services.store.durable:
             services.access_log.start()
+        if services.store.durable and services.store.shared:
+            stack.enter_context(closing(services.shared_state))
+            services.shared_state.start(Path(services.settings.data) / SHARED_STATE_FILE)
         services.jwt_verifier.start()
         stack.enter_context(_running_workers(services) if with_worker else _watched_workers(services))
         yield app, services

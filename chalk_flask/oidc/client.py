@@ -20,6 +20,7 @@ from chalk_flask.oidc.id_token import ExpectedToken, verify_id_token
 from chalk_flask.oidc.identity import Identity, identify
 from chalk_flask.oidc.oidc_settings import OidcSettings
 from chalk_flask.oidc.provider import Provider, ProviderMetadata, request_json
+from chalk_flask.shared_state import SharedState
 from chalk_flask.times import utc_now
 
 __all__ = ["PENDING_SECONDS", "OidcClient", "PendingOidc"]
@@ -74,12 +75,16 @@ class OidcClient:
     """Client of the identity provider of these settings. Thread-safe. Methods raise ProviderError."""
 
     def __init__(
-        self, settings: OidcSettings, provider: Provider | None = None, now: Callable[[], datetime] = utc_now
+        self,
+        settings: OidcSettings,
+        provider: Provider | None = None,
+        now: Callable[[], datetime] = utc_now,
+        shared_state: SharedState | None = None,
     ) -> None:
         self.settings = settings
         self._provider = provider or Provider(settings.issuer)
         self._now = now
-        self._used_states = JtiCache()
+        self._used_states = JtiCache(shared_state=shared_state, name="state")
 
     def begin(self, redirect_uri: str, path: str) -> tuple[str, PendingOidc]:
         """Return the URL at which the user signs in, and what the browser must keep until the response.

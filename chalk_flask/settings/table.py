@@ -157,7 +157,7 @@ class Settings:
     rate_limit_token: str = _setting(
         "",
         "Maximum request rate of a token, a client or an issuer, for example 600/minute; requests above it are rejected"
-        " with 429. Each process counts separately. Empty: no limit.",
+        " with 429. Empty: no limit.",
         check=validate_rate,
     )
     rate_limit_address: str = _setting(

@@ -18,6 +18,7 @@ from chalk_flask.auth.rejections import take_rejection
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import PREFIX, includes_scope, sort_scopes
 from chalk_flask.services import ServiceAddress
+from chalk_flask.shared_state import SharedState
 
 __all__ = ["INVALID_TOKEN_CHALLENGE", "current_principal", "current_version", "make_auth", "require_scope"]
 
@@ -90,14 +91,16 @@ class _BearerOrOAuth1Auth(HTTPTokenAuth):  # type: ignore[misc]  # the library s
             raise ApiError(400, str(error)) from error
 
 
-def make_auth(authenticator: Authenticator, oauth1: OAuth1Verifier, address: ServiceAddress) -> Auth:
+def make_auth(
+    authenticator: Authenticator, oauth1: OAuth1Verifier, address: ServiceAddress, shared_state: SharedState
+) -> Auth:
     """Return the guard of the views: `login_required(role=scopes)` requires a principal with one of the scopes.
 
     The scheme is compared case-insensitively. Responses with 401 and 403 have the common error body and the header
     `WWW-Authenticate`. The response to a malformed signed request is 400.
     """
     auth = _BearerOrOAuth1Auth(authenticator, oauth1, address)
-    failed_auth = FailedAuthLimiter()
+    failed_auth = FailedAuthLimiter(shared_state)
 
     @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def reject(status: int) -> Response:

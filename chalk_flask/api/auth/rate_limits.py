@@ -1,6 +1,7 @@
 """Request rates that the operator sets (off by default) and limits on failed authentication (always on).
 
-Each server process counts separately. An IPv6 client is identified by its /64 network, as it can use any address in it.
+The processes of `chalk-flask serve` count together. An IPv6 client is identified by its /64 network, as it can use any
+address in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from chalk_flask.api.auth.internal_requests import is_internal_request
 from chalk_flask.caching import LRUCache
 from chalk_flask.client_network import client_network
 from chalk_flask.settings import Settings
+from chalk_flask.shared_state import SharedState, StateTransaction
 
 if TYPE_CHECKING:
     from flask_limiter import Limiter, RequestLimit
@@ -34,7 +36,7 @@ address even with the right secret, so that guessing cannot continue.
 """
 WINDOW_SECONDS = 60.0
 MAX_KEYS = 8192
-"""Maximum number of keys in a counter. It drops the key whose last failure is oldest."""
+"""Maximum number of keys of a counter in memory. It drops the key whose last failure is oldest."""
 
 UNLIMITED_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 """Paths without rate limits: a load balancer that got 429 would take the service out of use."""
@@ -51,12 +53,21 @@ class Auth(Protocol):
 
 
 class FailureCounter:
-    """Counter of failures per key, within a window that starts with the first failure of the key. Thread-safe."""
+    """Counter of failures per key, within a window that starts with the first failure of the key. Thread-safe.
+
+    `name` distinguishes counters of one shared state.
+    """
 
     def __init__(
-        self, max_failures: int, max_keys: int = MAX_KEYS, clock: Callable[[], float] = time.monotonic
+        self,
+        max_failures: int,
+        max_keys: int = MAX_KEYS,
+        clock: Callable[[], float] = time.time,
+        shared_state: SharedState | None = None,
+        name: str = "failures",
     ) -> None:
         self._max_failures = max_failures
+        self._state, self._name = shared_state or SharedState(), name
         self._clock = clock
         self._windows: LRUCache[Hashable, tuple[float, int]] = LRUCache(max_keys)
 
@@ -70,13 +81,18 @@ class FailureCounter:
 
         def add_failure(window: tuple[float, int] | None) -> tuple[float, int]:
             start, failures = window or (now, 0)
-            return (start, failures + 1) if now < start + WINDOW_SECONDS else (now, 1)
+            return (start, failures + 1) if start <= now < start + WINDOW_SECONDS else (now, 1)
 
-        self._windows.update(key, add_failure)
+        def add_shared_failure(state: StateTransaction) -> None:
+            window = add_failure(state.get(self._name, repr(key)))
+            state.put(self._name, repr(key), window, window[0] + WINDOW_SECONDS)
+
+        self._state.attempt(add_shared_failure, lambda: self._windows.update(key, add_failure))
 
     def seconds_until_allowed(self, key: Hashable) -> int:
         """Return the seconds until the end of the window if the key has reached the limit, else 0."""
-        start, failures = self._windows.peek(key) or (0.0, 0)
+        window = self._state.attempt(lambda state: state.get(self._name, repr(key)), lambda: self._windows.peek(key))
+        start, failures = window or (0.0, 0)
         remaining = start + WINDOW_SECONDS - self._clock()
         return math.ceil(remaining) if failures >= self._max_failures and remaining > 0 else 0
 
@@ -87,10 +103,10 @@ class FailedAuthLimiter:
     Its methods refer to the current request. They raise TooManyRequests, with Retry-After, once a limit is reached.
     """
 
-    def __init__(self) -> None:
-        self._tokens = FailureCounter(MAX_REJECTED_TOKENS)
-        self._logins = FailureCounter(MAX_FAILED_LOGINS)
-        self._clients = FailureCounter(MAX_FAILED_LOGINS)
+    def __init__(self, shared_state: SharedState) -> None:
+        self._tokens = FailureCounter(MAX_REJECTED_TOKENS, shared_state=shared_state, name="rejected tokens")
+        self._logins = FailureCounter(MAX_FAILED_LOGINS, shared_state=shared_state, name="failed logins")
+        self._clients = FailureCounter(MAX_FAILED_LOGINS, shared_state=shared_state, name="failed clients")
 
     def count_rejected_token(self) -> None:
         """Count a rejected bearer token or signature. A request without credentials does not count."""
@@ -117,7 +133,7 @@ class FailedAuthLimiter:
         _reject_for(seconds)
 
 
-def with_rate_limits(app: Flask, auth: Auth, settings: Settings) -> Auth:
+def with_rate_limits(app: Flask, auth: Auth, settings: Settings, shared_state: SharedState) -> Auth:
     """Return the guard with the rates of the settings, or the guard itself if the settings have no rates.
 
     Responses of limited routes carry `X-RateLimit-Limit`, `-Remaining` and `-Reset` (POSIX seconds) of the nearest
@@ -129,12 +145,17 @@ def with_rate_limits(app: Flask, auth: Auth, settings: Settings) -> Auth:
 
     logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # otherwise it logs every rejected request
     limiters: list[Limiter] = []
+    storage: dict[str, Any] = {"storage_uri": "memory://"}
+    if settings.processes > 1:
+        from chalk_flask.api.auth.rate_limit_storage import SHARED_STORAGE_URI
+
+        storage = {"storage_uri": SHARED_STORAGE_URI, "storage_options": {"shared_state": shared_state}}
     app.after_request(lambda response: _add_headers(limiters, response))
     if settings.rate_limit_address:
         address_limit = ApplicationLimit(settings.rate_limit_address, key_function=_address_key, scope="address")
-        limiters.append(Limiter(_address_key, app=app, application_limits=[address_limit], storage_uri="memory://"))
+        limiters.append(Limiter(_address_key, app=app, application_limits=[address_limit], **storage))
     if settings.rate_limit_token:
-        limiters.append(Limiter(_credential_key, app=app, storage_uri="memory://"))
+        limiters.append(Limiter(_credential_key, app=app, **storage))
     for limiter in limiters:
         limiter.request_filter(_is_unlimited)
     if settings.rate_limit_token:

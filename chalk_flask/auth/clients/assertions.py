@@ -24,6 +24,7 @@ from chalk_flask.auth.clients.store import ClientError, ClientStore
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.jwt.jwks import ES256, RS256, InvalidKeySetError, JwkSet, PublicKey, parse_jwk_set
 from chalk_flask.auth.rejections import note_rejection
+from chalk_flask.shared_state import SharedState
 from chalk_flask.times import utc_now
 
 __all__ = ["JWT_BEARER", "ClientAssertionVerifier", "parse_public_keys", "unverified_client_id"]
@@ -39,21 +40,25 @@ MAX_LIFETIME_SECONDS = 3600
 MAX_ASSERTION_LENGTH = 16384
 MAX_JTI_LENGTH = 256
 MAX_USED_PER_CLIENT = 10_000
-"""Maximum number of used assertions per client in memory. While all of them are valid, further ones are rejected."""
+"""Maximum number of used assertions per client. While all of them are valid, further ones are rejected."""
 MIN_RSA_BITS = 2048
 
 
 class ClientAssertionVerifier:
     """Verifier of client assertions. Thread-safe.
 
-    An assertion is accepted once per process: the ids of used assertions are in the memory of this process, until they
-    expire.
+    An assertion is accepted once: the ids of used assertions are in the shared state until they expire.
     """
 
-    def __init__(self, clients: ClientStore, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        clients: ClientStore,
+        now: Callable[[], datetime] = utc_now,
+        shared_state: SharedState | None = None,
+    ) -> None:
         self._clients = clients
         self._now = now
-        self._used = JtiCache(MAX_USED_PER_CLIENT)
+        self._used = JtiCache(MAX_USED_PER_CLIENT, shared_state, "assertion")
 
     def authenticate(self, assertion: str, audiences: Sequence[str]) -> OAuthClient | None:
         """Return the client that signed the assertion for one of the audiences; None for an invalid assertion.

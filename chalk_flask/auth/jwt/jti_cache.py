@@ -1,4 +1,4 @@
-"""Cache of the ids (`jti` of RFC 7519) of JWTs that are accepted once only (docs/conformance, J-04)."""
+"""Ids (`jti` of RFC 7519) of JWTs that are accepted once only (docs/conformance, J-04)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import threading
 from collections import defaultdict
 from dataclasses import dataclass, field
 from hashlib import sha256
+
+from chalk_flask.shared_state import SharedState, StateTransaction, UsedIdCounter
 
 __all__ = ["JtiCache"]
 
@@ -26,13 +28,18 @@ class _IssuerJtis:
 
 
 class JtiCache:
-    """Cache of the ids of used JWTs, in the memory of the process. An id stays until its token expires. Thread-safe.
+    """Cache of the ids of used JWTs, in the shared state. An id stays until its token expires. Thread-safe.
 
-    While an issuer has `max_tokens` used tokens that are still valid, its further tokens are rejected.
+    While an issuer has `max_tokens` used tokens that are still valid, its further tokens are rejected. `name`
+    distinguishes caches of one shared state.
     """
 
-    def __init__(self, max_tokens: int = DEFAULT_MAX_TOKENS) -> None:
+    def __init__(
+        self, max_tokens: int = DEFAULT_MAX_TOKENS, shared_state: SharedState | None = None, name: str = "jti"
+    ) -> None:
         self._max_tokens = max_tokens
+        self._state, self._name = shared_state or SharedState(), name
+        self._shared_counter = UsedIdCounter(max_tokens)
         self._lock = threading.Lock()
         self._issuers: defaultdict[str, _IssuerJtis] = defaultdict(_IssuerJtis)
 
@@ -42,6 +49,20 @@ class JtiCache:
         Both times are in epoch seconds.
         """
         jti_hash = sha256(jti.encode()).digest()
+        return self._state.attempt(
+            lambda state: self._use_shared(state, issuer_id, jti_hash, expires, now),
+            lambda: self._use_local(issuer_id, jti_hash, expires, now),
+        )
+
+    def _use_shared(self, state: StateTransaction, issuer_id: str, jti_hash: bytes, expires: float, now: float) -> bool:
+        scope = f"{self._name}:{issuer_id}"
+        if self._shared_counter.is_full(state, scope, now):
+            with self._lock:
+                _warn_once(self._issuers[issuer_id], issuer_id)
+            return False
+        return state.use(scope, jti_hash, expires, now)
+
+    def _use_local(self, issuer_id: str, jti_hash: bytes, expires: float, now: float) -> bool:
         with self._lock:
             used = self._issuers[issuer_id]
             _remove_expired(used, now)

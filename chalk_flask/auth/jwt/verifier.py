@@ -34,6 +34,7 @@ from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.caching import LRUCache
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import includes_scope, known_scopes
+from chalk_flask.shared_state import SharedState
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
 from chalk_flask.times import utc_now
 
@@ -74,12 +75,16 @@ class JwtVerifier:
     credential_type: ClassVar[str] = "issuer"
 
     def __init__(
-        self, store: Backend, now: Callable[[], datetime] = utc_now, jwks_cache: RemoteJwksCache | None = None
+        self,
+        store: Backend,
+        now: Callable[[], datetime] = utc_now,
+        jwks_cache: RemoteJwksCache | None = None,
+        shared_state: SharedState | None = None,
     ) -> None:
         self._store = store
         self._now = now
         self._jwks_cache = jwks_cache or RemoteJwksCache()
-        self._used_jtis = JtiCache()
+        self._used_jtis = JtiCache(shared_state=shared_state, name="issuer")
         self._cache: LRUCache[bytes, _CachedToken] = LRUCache(MAX_CACHED_TOKENS)
         self._refresher = JwksRefresher(store, self._jwks_cache)
 

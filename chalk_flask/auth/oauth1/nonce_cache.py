@@ -1,4 +1,4 @@
-"""Cache of the nonces of signed requests, so that a request is accepted once.
+"""Nonces of signed requests, so that a request is accepted once.
 
 See RFC 5849, section 3.3, and docs/conformance, O-03.
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from chalk_flask.shared_state import SharedState, StateTransaction, UsedIdCounter
 
 __all__ = ["NonceCache"]
 
@@ -17,16 +20,21 @@ MAX_AHEAD_SECONDS = 300
 DEFAULT_MAX_NONCES = 100_000
 CLEANUP_INTERVAL_SECONDS = 60
 
+_REMOVED = "nonces removed"
+"""Scope of the last second of each client whose nonces were removed."""
+
 
 class NonceCache:
     """Cache of the nonces of accepted requests, while their timestamps are valid. Thread-safe.
 
-    It lasts as long as the process. If a client exceeds `max_nonces`, its oldest nonces are dropped, and requests with
+    It is in the shared state. If a client exceeds `max_nonces`, its oldest nonces are dropped, and requests with
     timestamps as old as theirs are rejected.
     """
 
-    def __init__(self, max_nonces: int = DEFAULT_MAX_NONCES) -> None:
+    def __init__(self, max_nonces: int = DEFAULT_MAX_NONCES, shared_state: SharedState | None = None) -> None:
         self._max_nonces = max_nonces
+        self._state = shared_state or SharedState()
+        self._shared_counter = UsedIdCounter(max_nonces + 1)  # the new nonce counts too
         self._lock = threading.Lock()
         self._clients: dict[str, _ClientNonces] = {}
         self._next_cleanup = 0
@@ -38,6 +46,24 @@ class NonceCache:
         """
         if not now - MAX_AGE_SECONDS <= timestamp <= now + MAX_AHEAD_SECONDS:
             return False
+        return self._state.attempt(
+            lambda state: self._use_shared(state, client_id, timestamp, nonce, now),
+            lambda: self._use_local(client_id, timestamp, nonce, now),
+        )
+
+    def _use_shared(self, state: StateTransaction, client_id: str, timestamp: int, nonce: str, now: int) -> bool:
+        scope, removed = f"nonce:{client_id}", state.get(_REMOVED, client_id)
+        if removed is not None and timestamp <= removed:
+            return False
+        nonce_hash = blake2b(f"{timestamp} {nonce}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if not state.use(scope, nonce_hash, timestamp + MAX_AGE_SECONDS + 1, now):
+            return False
+        if self._shared_counter.is_full(state, scope, now):
+            expires = state.delete_earliest_ids(scope)
+            state.put(_REMOVED, client_id, expires - MAX_AGE_SECONDS - 1, expires)
+        return True
+
+    def _use_local(self, client_id: str, timestamp: int, nonce: str, now: int) -> bool:
         with self._lock:
             if now >= self._next_cleanup:
                 self._remove_expired(now)

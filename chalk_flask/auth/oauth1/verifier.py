@@ -33,6 +33,7 @@ from chalk_flask.auth.rejections import note_rejection
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
 from chalk_flask.caching import VersionedCache
 from chalk_flask.permissions.principal import Principal
+from chalk_flask.shared_state import SharedState
 from chalk_flask.tenants.store import CONTROL, DEFAULT_TENANT, apply_tenant_rules
 from chalk_flask.times import utc_now
 
@@ -87,12 +88,13 @@ class OAuth1Verifier:
         cipher: SecretCipher,
         now: Callable[[], datetime] = utc_now,
         on_use: Callable[[str, datetime | None], None] | None = None,
+        shared_state: SharedState | None = None,
     ) -> None:
         self._store = store
         self._on_use = on_use
         self._cipher = cipher
         self._now = now
-        self._nonces = NonceCache()
+        self._nonces = NonceCache(shared_state=shared_state)
         self._cache: VersionedCache[str, _Signer] = VersionedCache(MAX_CACHED_CLIENTS)
         self._warned: set[str] = set()
         self._stand_in = _make_stand_in()

@@ -17,6 +17,7 @@ from chalk_flask.api.auth.rate_limits import MAX_REJECTED_TOKENS, FailureCounter
 from chalk_flask.client_network import client_network
 from chalk_flask.permissions.scopes import ALL
 from chalk_flask.settings import SettingsError
+from chalk_flask.shared_state import SHARED_STATE_FILE
 from tests.conftest import services_of
 from tests.support.api_client import IMS, create_token, error_message
 from tests.support.clock import FakeClock
@@ -194,3 +195,24 @@ def test_number_of_keys_is_bounded() -> None:
 )
 def test_ipv6_client_is_its_network(address: str | None, same: str) -> None:
     assert client_network(address) == same
+
+
+def test_processes_count_requests_and_failed_logins_together(tmp_path: Path) -> None:
+    storage, state = f"sqlite:///{tmp_path}/chalk.db", tmp_path / "data" / SHARED_STATE_FILE
+    settings = {"storage": storage, "data": str(tmp_path / "data"), "processes": 2, "rate_limit_token": "3/minute"}
+    apps = [create_app(**settings) for _ in range(2)]
+    for app in apps:
+        services_of(app).shared_state.start(state)
+    token = create_token(apps[0], ALL)
+    try:
+        responses = [read(apps[number % 2], token) for number in range(4)]
+        assert [response.status_code for response in responses] == [200, 200, 200, 429]
+        assert [rate_headers(response) for response in responses] == [[3, 2], [3, 1], [3, 0], [3, 0]]
+        assert has_retry_after(responses[-1])
+        logins = [login(apps[number % 2], "chk_client_0123456789abcdef", "wrong") for number in range(31)]
+        assert [response.status_code for response in logins] == [401] * 30 + [429]
+    finally:
+        for app in apps:
+            services = services_of(app)
+            for service in (services.shared_state, services.access_log, services.login_log, services.store):
+                service.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
 import signal
@@ -11,18 +12,23 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from click.testing import CliRunner
+from joserfc import jwt
 
+from chalk_flask.auth.clients.assertions import JWT_BEARER
 from chalk_flask.cli import main
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, read_until, stop_process
 from tests.support.deliveries import wait_until
+from tests.support.keys import ec_key, make_jwks
 from tests.support.metrics import parse_samples
 from tests.support.processes.supervised_service import SupervisedService, connection_to_each, get, supervised_service
 
 pytestmark = pytest.mark.slow
 
+PUBLIC_URL = "https://roster.example.org"
 ORGS = "/ims/oneroster/v1p1/orgs"
 
 
@@ -52,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(folder: Path) -> Iterator[SupervisedService]:
     """Service that tests share. They may replace its processes."""
-    with supervised_service(folder, CHALK_LOG_FORMAT="json") as running:
+    with supervised_service(folder, CHALK_LOG_FORMAT="json", CHALK_PUBLIC_URL=PUBLIC_URL) as running:
         yield running
 
 
@@ -87,6 +93,31 @@ def test_token_is_rejected_within_a_second_in_every_process(service: SupervisedS
         revoked = time.monotonic()
         assert [get(each, ORGS, token)[0] for each in connections.values()] == [401, 401]
         assert time.monotonic() < revoked + 1
+
+
+def test_assertion_is_accepted_once_by_all_processes_and_after_a_reload(
+    service: SupervisedService, folder: Path
+) -> None:
+    (folder / "jwks.json").write_bytes(make_jwks(ec_key("a")))
+    output = run_in(folder, "client", "create", "--label", "x", "--jwks-file", str(folder / "jwks.json"), "--json")
+    client = json.loads(output)["client_id"]
+    now = int(time.time())
+    claims = {"iss": client, "sub": client, "aud": f"{PUBLIC_URL}/oauth/token", "exp": now + 300, "jti": "1"}
+    assertion = jwt.encode({"alg": "ES256"}, claims, ec_key("a"))
+
+    def request_token(connection: http.client.HTTPConnection) -> int:
+        form = {"grant_type": "client_credentials", "client_assertion_type": JWT_BEARER, "client_assertion": assertion}
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/oauth/token", urlencode(form), headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+
+    assert sorted(service.from_each(request_token).values()) == [200, 401]
+    former = service.pids()
+    service.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(service.pids()) == 2 and not {*former} & {*service.pids()})
+    assert list(service.from_each(request_token).values()) == [401, 401]
 
 
 def test_changed_roster_is_served_by_every_process(service: SupervisedService, folder: Path) -> None:
@@ -148,7 +179,15 @@ def test_metrics_add_up_and_survive_the_death_of_a_process(service: SupervisedSe
     assert parse_samples(text)["chalk_store_up",] == 1
 
 
-def test_reload_applies_new_settings_and_refuses_no_request(folder: Path, tmp_path: Path) -> None:
+def assert_all_end(service: SupervisedService, pids: list[int]) -> None:
+    """Wait until none of the processes of a killed supervisor is left."""
+    service.process.wait()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", service.port))
+
+
+def test_reload_refuses_no_request_and_nothing_outlives_the_supervisor(folder: Path, tmp_path: Path) -> None:
     config = tmp_path / "chalk.toml"
     config.write_text("console = true\n")
     statuses: list[int] = []
@@ -178,7 +217,9 @@ def test_reload_applies_new_settings_and_refuses_no_request(folder: Path, tmp_pa
         service.process.send_signal(signal.SIGHUP)
         service.wait_for_log("reason=.a reload cannot change host: restart the service")
         assert service.get("/healthz")[0] == 200
-        assert service.stop() == 0
+        pids = service.pids()
+        service.process.kill()
+        assert_all_end(service, pids)
     assert len(statuses) > 20
     assert {*statuses} == {200}
 
@@ -197,17 +238,6 @@ def test_active_requests_are_completed_at_the_end(folder: Path) -> None:
             socket.create_connection(("127.0.0.1", service.port))
         assert "service.stopping" in service.log
         assert service.log.count("service.stopped") == 1
-
-
-def test_nothing_remains_when_the_supervisor_is_killed(folder: Path) -> None:
-    with supervised_service(folder) as service:
-        pids = service.pids()
-        assert len(pids) == 2
-        service.process.kill()
-        service.process.wait()
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", service.port))
 
 
 @pytest.mark.parametrize("storage", ["memory:", "json:///store"])

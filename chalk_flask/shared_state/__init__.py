@@ -1,0 +1,11 @@
+"""State that the serving processes of a store share, and that survives a restart: used ids and counted attempts.
+
+Ids of credentials that are accepted once, failures and attempts go in. `SharedState` is the entry point: `attempt` runs
+an operation on the file that all processes use, or its replacement in the memory of this process.
+"""
+
+from chalk_flask.shared_state.shared_state import SHARED_STATE_FILE, SharedState
+from chalk_flask.shared_state.transaction import StateTransaction
+from chalk_flask.shared_state.used_ids import UsedIdCounter
+
+__all__ = ["SHARED_STATE_FILE", "SharedState", "StateTransaction", "UsedIdCounter"]

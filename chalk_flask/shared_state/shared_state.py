@@ -1,0 +1,118 @@
+"""File with the state that the serving processes of a store share."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from chalk_flask.files import create_private_file, make_private_folder
+from chalk_flask.shared_state.transaction import SCHEMA, StateTransaction, delete_expired
+
+__all__ = ["SHARED_STATE_FILE", "SharedState"]
+
+log = logging.getLogger(__name__)
+
+SHARED_STATE_FILE: Final = "shared-state.db"
+"""Name of the file below the setting `data`."""
+
+LOCK_TIMEOUT_SECONDS: Final = 1.0
+CLEANUP_INTERVAL_SECONDS: Final = 10.0
+
+Result = TypeVar("Result")
+
+
+class SharedState:
+    """State that processes share from `start` to `close`. Before and after that, each has its own. Thread-safe.
+
+    A commit is in the file when the process or its machine goes on, but may be lost if the machine loses its power.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._has_failed = False
+        self._next_cleanup = 0.0
+
+    @property
+    def is_shared(self) -> bool:
+        """True if the state is in a file."""
+        return self._connection is not None
+
+    def start(self, path: Path) -> None:
+        """Use the file, which is created if it is missing. If it cannot be used, this is logged, and nothing shared."""
+        try:
+            make_private_folder(path.parent)
+            create_private_file(path)
+            self._connection = _open(path)
+        except (OSError, sqlite3.Error) as error:
+            self._report(error, f"the file {path} cannot be used: delete it")
+
+    def close(self) -> None:
+        """Close the file. A second call does nothing."""
+        with self._lock:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def attempt(self, operation: Callable[[StateTransaction], Result], otherwise: Callable[[], Result]) -> Result:
+        """Return the result of an operation in a transaction on the file, or that of `otherwise` without a file.
+
+        `otherwise` works in the memory of this process. It also runs if the file fails, which is logged once. An
+        exception of the operation rolls the transaction back.
+        """
+        if self._connection is None:
+            return otherwise()
+        try:
+            with self._transaction() as transaction:
+                result = operation(transaction)
+            self._has_failed = False
+        except sqlite3.Error as error:
+            self._report(error, "the shared state cannot be written")
+            return otherwise()
+        return result
+
+    @contextmanager
+    def _transaction(self) -> Iterator[StateTransaction]:
+        with self._lock:
+            connection = self._connection
+            if connection is None:
+                raise sqlite3.ProgrammingError("the file is closed")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._clean_up(connection)
+                yield StateTransaction(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _clean_up(self, connection: sqlite3.Connection) -> None:
+        if time.monotonic() >= self._next_cleanup:
+            self._next_cleanup = time.monotonic() + CLEANUP_INTERVAL_SECONDS
+            delete_expired(connection, time.time())
+
+    def _report(self, error: Exception, message: str) -> None:
+        if not self._has_failed:
+            log.error("%s: %s; used credentials and attempts are known to this process alone", message, error)
+        self._has_failed = True
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Return a connection. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # No commit waits for the disk. In WAL mode, a loss of power can then lose the last commits, but not the file.
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.executescript(SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
