@@ -27,6 +27,10 @@ class TokenVerifier(Protocol):
         """
         ...
 
+    def peek(self, token: str) -> tuple[Principal | None, object]:
+        """Return the same as `authenticate`, but do not use up a token that is accepted once. Raises StorageError."""
+        ...
+
     def renew(self, principal: Principal) -> Principal | None:
         """Return the principal with the rules of now; None if its credential has ended. Raises StorageError."""
         ...
@@ -43,11 +47,16 @@ class Authenticator:
 
         Raises StorageError.
         """
-        for verifier in self._verifiers:
-            if verifier.can_verify(token):
-                return verifier.authenticate(token)
-        note_rejection("the bearer token has no known form")
-        return None, None
+        verifier = self._find_verifier(token)
+        return verifier.authenticate(token) if verifier else (None, None)
+
+    def peek(self, token: str) -> Principal | None:
+        """Return the principal of a token that the same request will present to `authenticate` later, or None.
+
+        A token that is accepted once stays valid. Raises StorageError.
+        """
+        verifier = self._find_verifier(token)
+        return verifier.peek(token)[0] if verifier else None
 
     def renew(self, principal: Principal) -> Principal | None:
         """Return the principal with the rules of now, for a request that lasts; None if its credential has ended.
@@ -57,4 +66,11 @@ class Authenticator:
         for verifier in self._verifiers:
             if verifier.credential_type == principal.credential_type:
                 return verifier.renew(principal)
+        return None
+
+    def _find_verifier(self, token: str) -> TokenVerifier | None:
+        for verifier in self._verifiers:
+            if verifier.can_verify(token):
+                return verifier
+        note_rejection("the bearer token has no known form")
         return None

@@ -12,8 +12,6 @@ from chalk_flask.services import Services
 __all__ = ["UPLOAD_PATH", "upload_limit"]
 
 UPLOAD_PATH: Final = "/imports/upload"
-MAX_FIELDS_BYTES: Final = 65536
-"""Maximum size of the other fields of the form."""
 
 
 def upload_limit(services: Services) -> BodyLimit:
@@ -23,7 +21,7 @@ def upload_limit(services: Services) -> BodyLimit:
         if (head.method, head.path) != ("POST", UPLOAD_PATH):
             return None
         can_import = _can_import(services, head.headers.get("COOKIE", ""))
-        return services.jobs.max_upload_bytes + MAX_FIELDS_BYTES if can_import else 0
+        return services.jobs.max_body_bytes if can_import else 0
 
     return limit
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
-from backends import CONTROL, Backend, Compare, Query, Transaction
+from backends import CONTROL, Backend, Compare, Query, Snapshot, Transaction
 from chalk_flask.jobs import lifecycle
 from chalk_flask.jobs.progress import JobProgress, ProgressFile
 from chalk_flask.jobs.record import ACTIVE_STATES, ALL_STATES, COLLECTION, Job, JobKind, find_job, list_jobs, new_job_id
@@ -27,6 +27,8 @@ __all__ = ["JobError", "JobStore", "QueueFullError", "jobs_folder"]
 
 MAX_QUEUED_JOBS: Final = 20
 """Maximum number of queued jobs of a tenant, so that uploads cannot fill the disk."""
+MAX_FIELDS_BYTES: Final = 65536
+"""Maximum size of the other fields of a form with a package."""
 LOCK_TIMEOUT_SECONDS: Final = 30.0
 """Maximum time that a request waits for another writer. A running import may write for many seconds."""
 
@@ -61,6 +63,11 @@ class JobStore:
         self.on_enqueue: Callable[[], None] = _do_nothing
         self._store, self._now = store, now
 
+    @property
+    def max_body_bytes(self) -> int:
+        """Maximum size of a request with a package, which may be the file of a form with other fields."""
+        return self.max_upload_bytes + MAX_FIELDS_BYTES
+
     @classmethod
     def of(cls, store: Backend, settings: Settings, now: Callable[[], datetime] = utc_now) -> JobStore:
         """Return the jobs of a store with these settings."""
@@ -79,9 +86,10 @@ class JobStore:
     ) -> Job:
         """Store a package, and queue its import or dry run. Nothing stays on disk if this raises an error.
 
-        `file_name` is the name that the browser sent. With `reuse_active`, a queued or running job with the
-        same package and choices is returned instead, so that a client can repeat its request. Raises UploadError,
-        JobError, TenantError, StorageError and OSError.
+        `file_name` is the name that the client sent. With `reuse_active`, a queued or running job with the same
+        package and choices is returned instead, so that a client can repeat its request. It is not reused if another
+        job that changes the roster was queued after it. Raises UploadError, JobError, TenantError, StorageError and
+        OSError.
         """
         self._check_tenant(tenant)
         name = clean_file_name(file_name)
@@ -124,9 +132,8 @@ class JobStore:
         Raises JobError if the import is not held, or can only be discarded. Raises TenantError and StorageError.
         """
         with self._write(tenant) as transaction:
-            for active in list_jobs(transaction, *ACTIVE_STATES):
-                if (active.kind, active.run) == ("approve", run_id):
-                    return active
+            if (active := _active_approval(transaction, run_id)) is not None:
+                return active
             run = history.find_run(transaction, run_id)
             if run is None:
                 raise JobError(f"there is no held import {run_id[:80]!r}: the list of imports shows all imports")
@@ -167,7 +174,8 @@ class JobStore:
 
     def find_approval(self, tenant: str, run_id: str) -> Job | None:
         """Return the queued or running job that approves a run. Raises StorageError."""
-        return next((job for job in self.list_active(tenant) if (job.kind, job.run) == ("approve", run_id)), None)
+        with self._store.read(tenant) as snapshot:
+            return _active_approval(snapshot, run_id)
 
     def progress(self, job: Job) -> JobProgress | None:
         """Return the progress of a job, or None if it is not running."""
@@ -241,17 +249,14 @@ class JobStore:
     def _enqueue_once(self, job: Job) -> Job:
         """Queue a job, or delete its package and return the active job for the same package and choices."""
         with self._write(job.tenant) as transaction:
-            for active in list_jobs(transaction, *ACTIVE_STATES):
-                if (active.kind, active.sha256, active.choices) == (job.kind, job.sha256, job.choices):
-                    break
-            else:
+            active = _active_repetition(transaction, job)
+            if active is None:
                 _check_queue(transaction)
                 lifecycle.enqueue(transaction, job, self._now())
-                active = job
-        if active is not job:
+        if active is not None:
             self.remove_files(job)
         self.on_enqueue()
-        return active
+        return active or job
 
     @contextlib.contextmanager
     def _write(self, tenant: str) -> Iterator[Transaction]:
@@ -270,12 +275,25 @@ def _sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _active_approval(snapshot: Snapshot, run_id: str) -> Job | None:
+    jobs = list_jobs(snapshot, *ACTIVE_STATES)
+    return next((job for job in jobs if (job.kind, job.run) == ("approve", run_id)), None)
+
+
+def _active_repetition(snapshot: Snapshot, job: Job) -> Job | None:
+    """Return the active job with the same package and choices, unless a later one changes the roster."""
+    for active in reversed(list_jobs(snapshot, *ACTIVE_STATES)):
+        if (active.kind, active.sha256, active.choices) == (job.kind, job.sha256, job.choices):
+            return active
+        if active.kind != "dry_run":
+            return None
+    return None
+
+
 def _check_queue(transaction: Transaction) -> None:
     queued = transaction.find(Query(COLLECTION, Compare("state", "=", "queued"), limit=0)).total
     if queued >= MAX_QUEUED_JOBS:
-        raise QueueFullError(
-            f"{queued} jobs of this tenant are queued already: wait until they are finished, or cancel some"
-        )
+        raise QueueFullError(f"{queued} jobs of this tenant are queued already: wait until some of them are finished")
 
 
 def _do_nothing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
@@ -23,3 +23,12 @@ class Principal:
     credential_id: str
     restrictions: AccessRestrictions = NO_RESTRICTIONS
     credential_type: Literal["token", "client", "issuer", "administrator"] = "token"
+
+    @property
+    def is_restricted(self) -> bool:
+        """True if the credential has access restrictions.
+
+        A denial of demographics does not count, because each tenant without the opt-in adds it.
+        """
+        denied = self.restrictions.denied - {"demographics"}
+        return replace(self.restrictions, denied=denied) != NO_RESTRICTIONS

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from chalk_flask.admins.roles import Role
-from chalk_flask.console.upload_limit import MAX_FIELDS_BYTES, upload_limit
+from chalk_flask.console.upload_limit import upload_limit
 from chalk_flask.server import RequestHead
 from tests.support.console.client import Console
 
@@ -26,7 +26,7 @@ def cookie_of(console: Console) -> str:
 @pytest.mark.parametrize(("role", "can_import"), [("viewer", False), ("editor", True), ("owner", True)])
 def test_administrators_who_may_import_may_send_packages(role: Role, can_import: bool, console: Console) -> None:
     console.sign_in(role)
-    allowed = console.services.jobs.max_upload_bytes + MAX_FIELDS_BYTES
+    allowed = console.services.jobs.max_body_bytes
     assert limit_of(console, cookie=cookie_of(console)) == (allowed if can_import else 0)
 
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from chalk_flask.api.admin.paths import IMPORTS_PATH
 from chalk_flask.permissions.scopes import IMPORTS_WRITE, includes_scope
 from chalk_flask.server import BodyLimit, RequestHead
 from chalk_flask.services import Services
 
 __all__ = ["package_body_limit"]
-
-MAX_FIELDS_BYTES: Final = 65536
-"""Maximum size of the other parts of a form."""
 
 
 def package_body_limit(services: Services) -> BodyLimit:
@@ -25,7 +20,7 @@ def package_body_limit(services: Services) -> BodyLimit:
         if (head.method, head.path.removesuffix("/")) != ("POST", IMPORTS_PATH):
             return None
         can_import = _can_import(services, head.headers.get("AUTHORIZATION", ""))
-        return services.jobs.max_upload_bytes + MAX_FIELDS_BYTES if can_import else 0
+        return services.jobs.max_body_bytes if can_import else 0
 
     return limit
 
@@ -34,5 +29,5 @@ def _can_import(services: Services, authorization: str) -> bool:
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer":
         return False
-    principal, _ = services.authenticator.authenticate(token.strip())
-    return principal is not None and includes_scope(principal.scopes, IMPORTS_WRITE)
+    principal = services.authenticator.peek(token.strip())
+    return principal is not None and includes_scope(principal.scopes, IMPORTS_WRITE) and not principal.is_restricted

@@ -129,6 +129,8 @@ class AccessTokenIssuer:
             note_rejection(f"the client {entry.claims.client_id} is revoked, or its tenant is deleted")
         return entry.principal, version
 
+    peek = authenticate
+
     def renew(self, principal: Principal) -> Principal | None:
         """Return the principal with the rules of now; None if the client has ended. Raises StorageError.
 

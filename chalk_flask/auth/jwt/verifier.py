@@ -105,18 +105,11 @@ class JwtVerifier:
 
         Raises StorageError.
         """
-        # Take the version before the issuer is read: a commit in between makes the entry too old, never too new.
-        version = self._store.version(CONTROL)
-        token_hash = sha256(token.encode()).digest()
-        now = self._now().timestamp()
-        principal = self._find_cached(token_hash, version, now)
-        if principal is not None:
-            return principal, version
-        try:
-            return self._verify(token, token_hash, version, now), version
-        except RejectedTokenError as error:
-            note_rejection(f"a JWT is rejected: {error}")
-            return None, version
+        return self._authenticate(token, uses_up=True)
+
+    def peek(self, token: str) -> tuple[Principal | None, object]:
+        """Return the same as `authenticate`, but do not use up a token for single use. Raises StorageError."""
+        return self._authenticate(token, uses_up=False)
 
     def renew(self, principal: Principal) -> Principal | None:
         """Return the principal with the rules of now; None if its issuer was removed. Raises StorageError."""
@@ -129,6 +122,20 @@ class JwtVerifier:
             scopes = frozenset(scope for scope in principal.scopes if includes_scope(issuer.scopes, scope))
             return apply_tenant_rules(control, issuer.principal(scopes))
 
+    def _authenticate(self, token: str, *, uses_up: bool) -> tuple[Principal | None, object]:
+        # Take the version before the issuer is read: a commit in between makes the entry too old, never too new.
+        version = self._store.version(CONTROL)
+        token_hash = sha256(token.encode()).digest()
+        now = self._now().timestamp()
+        principal = self._find_cached(token_hash, version, now)
+        if principal is not None:
+            return principal, version
+        try:
+            return self._verify(token, token_hash, version, now, uses_up=uses_up), version
+        except RejectedTokenError as error:
+            note_rejection(f"a JWT is rejected: {error}")
+            return None, version
+
     def _find_cached(self, token_hash: bytes, version: object, now: float) -> Principal | None:
         entry = self._cache.peek(token_hash)
         if entry is None or entry.version != version or now >= entry.expires:
@@ -138,7 +145,7 @@ class JwtVerifier:
             return None
         return entry.principal
 
-    def _verify(self, token: str, token_hash: bytes, version: object, now: float) -> Principal:
+    def _verify(self, token: str, token_hash: bytes, version: object, now: float, *, uses_up: bool) -> Principal:
         signature = parse_signed_token(token)
         claims = _parse_claims(signature, now)
         issuer, principal = self._find_issuer(claims)
@@ -152,9 +159,9 @@ class JwtVerifier:
         if principal is None:
             raise RejectedTokenError(f"the tenant of the issuer {issuer.id} was deleted")
         expires = claims["exp"] + LEEWAY_SECONDS
-        if issuer.single_use:
+        if issuer.single_use and uses_up:
             self._use(issuer, claims, expires, now)
-        else:
+        elif not issuer.single_use:
             self._cache.put(token_hash, _CachedToken(version, principal, expires, remote_jwks, keys))
         return principal
 

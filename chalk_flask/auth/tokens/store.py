@@ -138,6 +138,8 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         version = self._store.version(CONTROL)
         return self._principal_at(token_hash(token), version), version
 
+    peek = authenticate
+
     def renew(self, principal: Principal) -> Principal | None:
         """Return the principal with the rules of now; None if the token has ended. Raises StorageError."""
         with self._store.read(CONTROL) as snapshot:
