@@ -54,7 +54,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         GRADEBOOK: "Read grades: categories, assignments and results",
         GRADEBOOK_WRITE: "Create and change grades",
         GRADEBOOK_DELETE: "Delete grades",
-        IMPORTS_WRITE: "Import packages: upload a package, which replaces the roster, and approve or discard held ones",
+        IMPORTS_WRITE: "Import packages, which can change every record of the roster, and approve or discard held ones",
     }
 )
 """Map from each scope to what it allows."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -24,7 +23,6 @@ from chalk_flask.jobs.store import QueueFullError
 from chalk_flask.jobs.uploads import DiskFullError, UploadTooLargeError
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.permissions.principal import Principal
-from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
 from chalk_flask.roster.imports.approval import ApprovalError
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.report import RunState
@@ -34,8 +32,11 @@ from chalk_flask.tenants.store import TenantError
 
 __all__ = ["approve_import", "create_import", "discard_held_import", "get_import"]
 
+_FILE_MESSAGE = (
+    "A file of the service cannot be read or written. Tell the operator to check the folder of the setting `data`."
+)
 _RESTRICTED_MESSAGE = (
-    "This credential is restricted to some records, so it cannot import: a package replaces the whole roster. Use a"
+    "This credential is restricted to some records, so it cannot import: a package can change every record. Use a"
     " credential without restrictions."
 )
 
@@ -63,15 +64,18 @@ def get_import(services: Services, id: str) -> Response:  # noqa: A002 - name of
     job = services.jobs.get(tenant, id)
     if job is not None:
         return _json_response(_job_object(services, job))
-    run, state = _find_run(services, tenant, id)
+    with _errors_as_responses():
+        run, state = _find_run(services, tenant, id)
     return _json_response(run.to_dict(state))
 
 
 def approve_import(services: Services, id: str) -> Response:  # noqa: A002 - name of the id in the path
     """Queue the approval of a held import."""
     principal = _unrestricted_principal()
-    run, _ = _find_run(services, principal.tenant, _run_id(services, principal.tenant, id))
     with _errors_as_responses():
+        run, state = _find_run(services, principal.tenant, _run_id(services, principal.tenant, id))
+        if state != "held":
+            raise ApiError(409, f"{run.id} cannot be approved: it is {state}.")
         job = services.jobs.approve(principal.tenant, run.id, requested_by=principal.credential_id)
     return _accepted_response(services, job)
 
@@ -79,10 +83,12 @@ def approve_import(services: Services, id: str) -> Response:  # noqa: A002 - nam
 def discard_held_import(services: Services, id: str) -> Response:  # noqa: A002 - name of the id in the path
     """Delete a held package without applying it."""
     principal = _unrestricted_principal()
-    run, _ = _find_run(services, principal.tenant, _run_id(services, principal.tenant, id))
-    if services.jobs.find_approval(principal.tenant, run.id):
-        raise ApiError(409, "The package is being approved now. Wait for the result.")
     with _errors_as_responses():
+        run, _ = _find_run(services, principal.tenant, _run_id(services, principal.tenant, id))
+        if run.state != "held":
+            raise ApiError(409, f"{run.id} cannot be discarded: it is {run.state}.")
+        if services.jobs.find_approval(principal.tenant, run.id):
+            raise ApiError(409, "The package is being approved now. Wait for the result.")
         discarded = discard_import(
             services.store, services.settings, principal.tenant, run.id, requested_by=principal.credential_id
         )
@@ -97,14 +103,9 @@ def _current_request() -> Request:
 def _unrestricted_principal() -> Principal:
     """Return the principal. Raises ApiError (403) if it has access restrictions."""
     principal = current_principal()
-    if _is_restricted(principal.restrictions):
+    if principal.is_restricted:
         raise ApiError(403, _RESTRICTED_MESSAGE)
     return principal
-
-
-def _is_restricted(restrictions: AccessRestrictions) -> bool:
-    """Return True if the credential has restrictions. Those of its tenant do not count: the demographics opt-in."""
-    return replace(restrictions, denied=restrictions.denied - {"demographics"}) != NO_RESTRICTIONS
 
 
 def _run_id(services: Services, tenant: str, import_id: str) -> str:
@@ -118,7 +119,7 @@ def _run_id(services: Services, tenant: str, import_id: str) -> str:
 
 
 def _find_run(services: Services, tenant: str, run_id: str) -> tuple[ImportRun, RunState]:
-    """Return a run of the tenant with its current state. Raises ApiError (404)."""
+    """Return a run of the tenant with its current state. Raises ApiError (404), StorageError and OSError."""
     found = find_import(services.store, services.settings, tenant, run_id)
     if found is None:
         raise ApiError(404, f"There is no import {printable(run_id)} in this tenant.")
@@ -127,7 +128,7 @@ def _find_run(services: Services, tenant: str, run_id: str) -> tuple[ImportRun, 
 
 @contextmanager
 def _errors_as_responses() -> Iterator[None]:
-    """Convert errors of uploads and jobs into ApiError. None of them has changed anything."""
+    """Convert errors of uploads, jobs and files into ApiError. None of them has changed anything."""
     try:
         yield
     except UploadTooLargeError as error:
@@ -142,6 +143,8 @@ def _errors_as_responses() -> Iterator[None]:
         raise ApiError(409, f"{error}.") from None
     except TenantError as error:
         raise ApiError(404, f"{error}.") from None
+    except OSError as error:
+        raise ApiError(503, _FILE_MESSAGE, retry_after=RETRY_SECONDS) from error
 
 
 def _accepted_response(services: Services, job: Job) -> Response:

@@ -34,7 +34,10 @@ _VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
 _TOO_LARGE_FORM = "The form has too many parts, or a field is too large. Send one file and nothing else."
 _INCOMPLETE_MESSAGE = "The body is shorter than its Content-Length. Nothing was changed. Send all of it."
 _EMPTY_MESSAGE = "The body is empty. Send a ZIP file, as the body or as the file of a form."
-_NO_FILE_MESSAGE = "The form must have exactly one file, the package. Nothing was changed."
+_NO_FILE_MESSAGE = (
+    "The form must have exactly one file, the package, and no other field. Nothing was changed. Send parameters such as"
+    " dry_run in the URL."
+)
 _BUSY_MESSAGE = "Other uploads are in progress. Nothing was changed. Try again in a minute."
 _STORE_MESSAGE = (
     "The package could not be stored. Nothing was changed. Tell the operator to check disk space and `data`."
@@ -106,6 +109,6 @@ def _is_chunked(request: Request) -> bool:
 def _open_form(request: Request) -> tuple[IO[bytes], str | None]:
     request.max_form_parts = MAX_FORM_PARTS
     files = [file for _, file in request.files.items(multi=True)]
-    if len(files) != 1:
+    if len(files) != 1 or request.form:
         raise ApiError(400, _NO_FILE_MESSAGE)
     return files[0].stream, files[0].filename

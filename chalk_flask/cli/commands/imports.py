@@ -128,7 +128,7 @@ def discard(run: str, tenant: str, as_json: bool, **options: Any) -> None:
 @contextmanager
 def _open_store(options: Mapping[str, Any], tenant: str) -> Iterator[tuple[RosterStore, Settings]]:
     """Yield the store and its settings, after deleting expired packages. Raises CommandError."""
-    from chalk_flask.roster.imports.approval import ApprovalError
+    from chalk_flask.roster.imports.approval import ApprovalError, MissingPackageError
     from chalk_flask.roster.imports.hold import remove_expired
     from chalk_flask.roster.imports.run_files import store_folder
 
@@ -138,6 +138,9 @@ def _open_store(options: Mapping[str, Any], tenant: str) -> Iterator[tuple[Roste
         remove_expired(store, store_folder(settings))
         try:
             yield store, settings
+        except MissingPackageError as error:
+            hint = f"It was looked for at {error.path}: --data (CHALK_DATA) names another folder."
+            raise CommandError(f"{error}. {hint}") from error
         except ApprovalError as error:
             raise CommandError(str(error)) from error
 

@@ -28,13 +28,21 @@ from chalk_flask.roster.package.checksum import package_checksum
 from chalk_flask.storage import RosterStore
 from chalk_flask.times import utc_now
 
-__all__ = ["ApprovalError", "approve", "discard"]
+__all__ = ["ApprovalError", "MissingPackageError", "approve", "discard"]
 
 IMPORT_AGAIN_HINT = "discard it and import the package again"
 
 
 class ApprovalError(Exception):
     """Error for a run that cannot be approved or discarded. The message contains the reason and the remedy."""
+
+
+class MissingPackageError(ApprovalError):
+    """Error for a held package that is not at `path`. The message does not contain the path."""
+
+    def __init__(self, message: str, path: Path) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def approve(
@@ -162,10 +170,7 @@ def _require_held(run: ImportRun | None, run_id: str) -> ImportRun:
 def _check_bytes(run: ImportRun, path: Path, max_bytes: int) -> None:
     checksum = package_checksum(path, max_bytes)
     if checksum is None:
-        raise ApprovalError(
-            f"the package of {run.id} is missing at {path} or cannot be read: give the right folder with --data"
-            f" (CHALK_DATA), or {IMPORT_AGAIN_HINT}"
-        )
+        raise MissingPackageError(f"the package of {run.id} is missing or cannot be read: {IMPORT_AGAIN_HINT}", path)
     if checksum.sha256 != run.held_sha256:
         raise ApprovalError(f"the package of {run.id} was modified after it was held: {IMPORT_AGAIN_HINT}")
 

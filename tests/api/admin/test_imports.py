@@ -102,6 +102,8 @@ def test_package_can_be_the_file_of_a_form(importer: Importer) -> None:
     assert (job["kind"], job["run"], job["report"]["state"]) == ("dry_run", None, "checked")
     for wrong in (form("a", "b"), {"package": "text"}, {}):
         assert importer.send("", wrong, content_type="multipart/form-data").status_code == 400
+    with_field = {**form("package"), "dry_run": "true"}
+    assert importer.send("", with_field, content_type="multipart/form-data").status_code == 400
     many = {f"field-{number}": "x" for number in range(20)}
     assert importer.send("", many, content_type="multipart/form-data").status_code == 413
 
@@ -128,7 +130,8 @@ def test_held_package_is_approved_by_the_id_of_its_job(importer: Importer) -> No
     approval = object_of(response)
     assert (response.status_code, approval["kind"], approval["run"]) == (202, "approve", held["run"])
     assert object_of(importer.send(f"/{held['run']}/approve"))["job"] == approval["job"]
-    error_message(importer.send(f"/{held['run']}/discard"), 409, "conflict", "invalid data")
+    message = error_message(importer.send(f"/{held['run']}/discard"), 409, "conflict", "invalid data")
+    assert message == "The package is being approved now. Wait for the result."
     importer.services.job_worker.run_pending()
     assert importer.get(held["run"])["state"] == "committed"
     message = error_message(importer.send(f"/{held['run']}/approve"), 409, "conflict", "invalid data")
@@ -141,7 +144,8 @@ def test_held_package_is_discarded(importer: Importer) -> None:
     response = importer.send(f"/{held['run']}/discard")
     assert (response.status_code, object_of(response)["state"]) == (200, "discarded")
     assert object_of(response)["settledBy"] == importer.record.id
-    error_message(importer.send(f"/{held['run']}/discard"), 409, "conflict", "invalid data")
+    message = error_message(importer.send(f"/{held['run']}/discard"), 409, "conflict", "invalid data")
+    assert message == f"{held['run']} cannot be discarded: it is discarded."
     checked = importer.run(package_with_users(200), "?dry_run=true")
     assert "has no import run" in object_of(importer.send(f"/{checked['job']}/approve"))["message"]
 
@@ -152,6 +156,30 @@ def test_rejected_package_has_a_report_without_values(importer: Importer) -> Non
     assert job["report"]["errors"][0]["column"] == "enabledUser"
     assert "perhaps" not in str(job)
     assert importer.get(job["run"])["state"] == "refused"
+    for action, text in (("approve", "approved"), ("discard", "discarded")):
+        message = error_message(importer.send(f"/{job['run']}/{action}"), 409, "conflict", "invalid data")
+        assert message == f"{job['run']} cannot be {text}: it is refused."
+
+
+def test_file_that_cannot_be_read_is_answered_with_503(importer: Importer) -> None:
+    job = importer.run(PackageBuilder().set("users", "pupil-1", enabledUser="perhaps"))
+    [report] = importer.services.jobs.folder.parents[1].rglob(f"{job['run']}.json")
+    report.unlink()
+    report.mkdir()
+    response = importer.send(f"/{job['run']}", method="GET")
+    assert error_message(response, 503, "server_busy", "server_busy").endswith("the setting `data`.")
+
+
+def test_approval_without_the_package_does_not_name_its_path(importer: Importer) -> None:
+    importer.run(package_with_users(200))
+    held = importer.run(package_with_users(150))
+    [package] = importer.services.jobs.folder.parents[1].rglob(f"{held['run']}.zip")
+    package.unlink()
+    approval = object_of(importer.send(f"/{held['run']}/approve"))
+    importer.services.job_worker.run_pending()
+    failed = importer.get(approval["job"])
+    assert failed["state"] == "failed"
+    assert failed["message"].startswith(f"the package of {held['run']} is missing or cannot be read: discard it")
 
 
 def test_repeated_upload_returns_the_job_that_is_active(importer: Importer) -> None:
@@ -164,6 +192,18 @@ def test_repeated_upload_returns_the_job_that_is_active(importer: Importer) -> N
     importer.services.job_worker.run_pending()
     later = importer.run(package_with_users(5))
     assert later["job"] != first["job"]
+
+
+def test_repeated_upload_is_queued_after_another_package(importer: Importer) -> None:
+    jobs = [object_of(importer.send("", package_with_users(count)))["job"] for count in (6, 7, 6)]
+    assert len(set(jobs)) == 3
+    importer.services.job_worker.run_pending()
+    assert importer.get(jobs[-1])["report"]["files"]["users"]["rows"] == 6
+
+
+def test_upload_after_a_finished_job_is_a_new_job(importer: Importer) -> None:
+    importer.run(package_with_users(5))
+    later = importer.run(package_with_users(5))
     assert later["report"]["state"] == "unchanged"
 
 
