@@ -15,14 +15,15 @@ __all__ = ["create_private_file", "give_to_owner", "make_folder", "open_private"
 def open_private(path: str, flags: int) -> int:
     """Open a file as `os.open` does. A new file has mode 0600 and the owner of its folder. Raises OSError.
 
-    Flags without `os.O_CREAT` are not supported. `open` accepts this function as its opener.
+    For root, a link is an error. Flags without `os.O_CREAT` are not supported. `open` accepts this function as its
+    opener.
     """
     if os.geteuid() != 0:
         return os.open(path, flags, 0o600)
-    try:  # Root must not give away an existing file, because the owner of the folder may have linked to it.
+    try:  # Root must not give away or write another file to which the owner of the folder has linked.
         descriptor = os.open(path, flags | os.O_EXCL, 0o600)
     except FileExistsError:
-        return os.open(path, flags, 0o600)
+        return os.open(path, flags | os.O_NOFOLLOW, 0o600)
     give_to_owner(descriptor, Path(path).parent)
     return descriptor
 
