@@ -35,7 +35,7 @@ def enqueue_overdue(store: Backend, max_hours: int, now: datetime) -> None:
             run = _overdue_run(transaction, max_hours, now)
             if run is not None:
                 transaction.put(BODIES, [Record(_REPORTED_KEY, orjson.dumps({"run": run.id}))])
-                details = {"state": "overdue", "last": run.started, "hours": max_hours}
+                details = {"state": "overdue", "last": run.last_used, "hours": max_hours}
                 sequence = last_sequence(transaction)
                 enqueue_import_event(transaction, tenant.name, IMPORT_OVERDUE, sequence, details, run.id)
 
@@ -43,8 +43,8 @@ def enqueue_overdue(store: Backend, max_hours: int, now: datetime) -> None:
 def _overdue_run(snapshot: Snapshot, max_hours: int, now: datetime) -> ImportRun | None:
     """Return the last import of a tenant if it is overdue, a webhook selects the event, and it was not queued."""
     run = find_last_current_run(snapshot) if subscribers_of(snapshot, IMPORT_OVERDUE) else None
-    started = parse_timestamp(run.started) if run else None
-    if run is None or started is None or now - started < timedelta(hours=max_hours):
+    last_used = parse_timestamp(run.last_used) if run else None
+    if run is None or last_used is None or now - last_used < timedelta(hours=max_hours):
         return None
     reported = snapshot.get_many(BODIES, [_REPORTED_KEY]).get(_REPORTED_KEY)
     return None if reported and orjson.loads(reported)["run"] == run.id else run

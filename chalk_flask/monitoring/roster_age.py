@@ -67,4 +67,4 @@ class RosterAges:
 
 def _last_import(snapshot: Snapshot) -> datetime | None:
     run = find_last_current_run(snapshot)
-    return None if run is None else parse_timestamp(run.started)
+    return None if run is None else parse_timestamp(run.last_used)

@@ -49,7 +49,7 @@ IMPORT_REJECTED = "import.rejected"
 IMPORT_OVERDUE = "import.overdue"
 
 IMPORT_EVENTS: Mapping[str, str] = {
-    IMPORT_COMMITTED: "An import changed the roster, also after an approval.",
+    IMPORT_COMMITTED: "An import changed the roster, or an approved package did.",
     IMPORT_HELD: "A package exceeds a change threshold, and waits for approval.",
     IMPORT_REJECTED: "A package was rejected because of its errors.",
     IMPORT_OVERDUE: "There was no import for longer than the setting `overdue_hours`.",

@@ -16,11 +16,11 @@ __all__ = ["enqueue_import_event", "subscribers_of"]
 
 
 def subscribers_of(snapshot: Snapshot, event_type: str) -> Sequence[Subscription]:
-    """Return the enabled webhooks of the tenant that select this event by name."""
+    """Return the enabled webhooks of the tenant that select this event by name, and are not limited to orgs."""
     return [
         webhook
         for webhook in load_subscriptions(snapshot)
-        if webhook.state != "disabled" and event_type in webhook.events
+        if webhook.state != "disabled" and webhook.orgs is None and event_type in webhook.events
     ]
 
 

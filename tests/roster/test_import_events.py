@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from flask import Flask
 
 from chalk_flask.jobs.overdue import enqueue_overdue
 from chalk_flask.outbox.event import IMPORT_EVENTS
+from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.tenant_imports import approve_import, run_import
+from chalk_flask.times import format_timestamp
 from tests.conftest import services_of
 from tests.outbox.conftest import empty_app as empty_app
 from tests.outbox.conftest import sent_events, subscribe
@@ -79,3 +82,26 @@ def test_overdue_import_is_reported_once_until_the_next_one(empty_app: Flask, tm
     load(empty_app, PackageBuilder(), tmp_path)
     enqueue_overdue(store, 24, now + timedelta(hours=30))
     assert len(received(empty_app)) == 2
+
+
+def test_approval_ends_that_an_import_is_overdue(empty_app: Flask, tmp_path: Path) -> None:
+    services = services_of(empty_app)
+    subscribe(empty_app, events={"import.overdue"})
+    load(empty_app, package_with_users(200), tmp_path)
+    held = load(empty_app, package_with_users(150), tmp_path)
+    approve_import(services.store, services.settings, "default", held.run, requested_by="test")
+    with services.store.write("default") as transaction:
+        run = history.find_run(transaction, held.run)
+        assert run
+        assert run.settled
+        started = format_timestamp(datetime.now(UTC) - timedelta(hours=48))
+        history.store_run(transaction, replace(run, started=started), datetime.now(UTC))
+    enqueue_overdue(services.store, 24, datetime.now(UTC))
+    assert received(empty_app) == []
+
+
+def test_webhook_limited_to_orgs_gets_no_import_events(empty_app: Flask, tmp_path: Path) -> None:
+    subscribe(empty_app, events={"import.held"}, orgs=frozenset({"s-1"}))
+    load(empty_app, package_with_users(200), tmp_path)
+    load(empty_app, package_with_users(150), tmp_path)
+    assert received(empty_app) == []

@@ -83,6 +83,11 @@ class ImportRun:
         """Checksum of the package, see `package_checksum`."""
         return cast("str | None", self.report["sha256"])
 
+    @property
+    def last_used(self) -> str:
+        """Time at which the package was last compared with the roster: at the start, or at the approval."""
+        return self.settled or self.started
+
     def state_at(self, time: datetime, revision: int) -> RunState:
         """Return the state at a time at which the roster has this revision: a held run may have expired."""
         if self.state != "held":

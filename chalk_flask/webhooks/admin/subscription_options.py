@@ -66,8 +66,14 @@ class SubscriptionOptions:
                 raise WebhookError(f"too many entries of one kind: {len(entries)}; the maximum is {MAX_ENTRIES}")
         entities = frozenset(map(_parse_entity, request.entities))
         events = _parse_events(request.events, entities)
+        orgs = _parse_orgs(request.orgs)
+        if orgs and (imports := sorted(events & IMPORT_EVENTS.keys())):
+            raise WebhookError(
+                f"{', '.join(imports)} cannot be limited to orgs, because an import concerns the whole tenant: create"
+                " another webhook for these events"
+            )
         excluded = frozenset(map(_parse_excluded_field, request.excluded))
-        return cls(_parse_label(request.label), events, entities, _parse_orgs(request.orgs), excluded)
+        return cls(_parse_label(request.label), events, entities, orgs, excluded)
 
 
 def _parse_label(text: str) -> str:

@@ -62,6 +62,7 @@ def empty_store() -> Any:
         ({"events": ["users.changed"]}, "unknown event 'users.changed'"),
         ({"events": ["[u]ser.*"]}, "unknown event"),
         ({"events": [""]}, "unknown event"),
+        ({"events": ["import.*"], "orgs": ["s-1"]}, "import.rejected cannot be limited to orgs"),
         ({"events": ["webhook.test"]}, "unknown event"),
         ({"events": ["sync.changes"]}, "unknown event"),
         ({"events": ["demographics.*"]}, "--entity demographics"),
