@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+
 from backends import StorageError, Transaction
+from chalk_flask.logs import log_event
 from chalk_flask.outbox.event import IMPORT_COMMITTED, IMPORT_HELD, IMPORT_REJECTED
 from chalk_flask.outbox.import_events import enqueue_import_event, subscribers_of
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.storage import RosterStore
+from chalk_flask.tenants.store import TenantError
 
 __all__ = ["enqueue_committed", "enqueue_held", "enqueue_rejected"]
+
+log = logging.getLogger(__name__)
 
 
 def enqueue_committed(report: ImportReport, transaction: Transaction) -> None:
@@ -29,8 +35,8 @@ def enqueue_held(report: ImportReport, transaction: Transaction) -> None:
 def enqueue_rejected(store: RosterStore, report: ImportReport) -> None:
     """Queue the event of a rejected package. Without a webhook that selects it, the store is not written.
 
-    A rejection is stored in a file, so the event has a transaction of its own. If the store cannot be written, there is
-    no event, because the caller must still get the report.
+    A rejection is stored in a file, so the event has a transaction of its own. If the store cannot be written, the log
+    says so, and there is no event, because the caller must still get the report.
     """
     try:
         with store.read(report.tenant) as snapshot:
@@ -40,5 +46,12 @@ def enqueue_rejected(store: RosterStore, report: ImportReport) -> None:
             details = {"state": "rejected", "problems": report.problems.total}
             sequence = last_sequence(transaction)
             enqueue_import_event(transaction, report.tenant, IMPORT_REJECTED, sequence, details, report.run)
-    except StorageError:
-        return
+    except (StorageError, TenantError):
+        log_event(
+            log,
+            logging.WARNING,
+            "event.lost",
+            "the event about a rejected import could not be stored",
+            tenant=report.tenant,
+            run=report.run,
+        )
