@@ -140,7 +140,7 @@ class Parser(HTTPRequestParser):
             return blank_bytes + len(data)
         except OSError as error:
             consumed = blank_bytes + self._drop_rest(data, error)
-        if isinstance(self.error, RequestEntityTooLarge) and not self.body_bytes_received:
+        if isinstance(self.error, RequestEntityTooLarge):
             self._admit_large_body()
         if self._has_too_many_headers:
             self.error = RequestHeaderFieldsTooLarge(self.reason)
@@ -156,7 +156,11 @@ class Parser(HTTPRequestParser):
             self.admission.release()
 
     def _admit_large_body(self) -> None:
-        """Receive the body although it is larger than others, if the application accepts it."""
+        """Receive the body although it is larger than others, if its length is known and the application accepts it."""
+        if self.chunked:
+            self.reason = "a body of more than 1 MiB requires a Content-Length, if it is allowed at all"
+        if self.chunked or self.body_bytes_received:
+            return
         self.admission = self._admit(self) if self._admit else None
         if self.admission is None:
             return

@@ -317,6 +317,15 @@ def test_client_that_expects_100_for_too_large_a_body_gets_413(server: ServerPro
         assert b" 413 " in connection.recv(1000)
 
 
+def test_large_chunked_body_gets_413_with_the_remedy(server: ServerProcess) -> None:
+    with server.connect() as connection:
+        connection.settimeout(5)
+        connection.sendall(head(b"Transfer-Encoding: chunked") + b"%x\r\n" % (2 << 20))
+        with suppress(OSError):
+            connection.sendall(bytes(2 << 20))
+        assert b"requires a Content-Length" in read_response(connection)
+
+
 def test_blanks_in_a_head_do_not_keep_the_server_busy(server: ServerProcess) -> None:
     with server.connect() as connection:
         connection.sendall(head(b"X-Note:" + b" " * 60_000 + b"a"))
