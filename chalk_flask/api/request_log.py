@@ -112,7 +112,7 @@ def _log_response(logs_requests: bool, response: Response, info: _RequestInfo, r
         event = _completed_event(status, info.method, info.route, info.tenant, info.way, info.by)
         milliseconds = round((perf_counter() - info.started) * 1000, 1)
         length = response.headers.get("Content-Length")
-        size = {} if length is None else {"bytes": int(length)}
+        size = {} if length is None or info.method == "HEAD" else {"bytes": int(length)}
         event.log(request_id=info.request_id, ms=milliseconds, **size)
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from chalk_flask.files import open_private
 
-__all__ = ["JobProgress", "PhaseProgress", "ProgressFile"]
+__all__ = ["JobProgress", "PhaseProgress", "ProgressFile", "ProgressWriter"]
 
 WRITE_INTERVAL_SECONDS = 0.25
 """Minimum time between two writes in the same phase."""

@@ -36,7 +36,7 @@ class DiskFullError(UploadError):
 
 
 def clean_file_name(name: str | None) -> str:
-    """Return the last part of the file name that a browser sent, as one printable line of at most 200 characters."""
+    """Return the last part of the file name that a client sent, as one printable line of at most 200 characters."""
     last = (name or "").replace("\\", "/").rpartition("/")[2].strip()
     return to_one_line(escape_undecodable(last))[:MAX_NAME_LENGTH] or DEFAULT_NAME
 

@@ -1,7 +1,7 @@
 """Counters and histograms of a process, and their text form.
 
-Processes that serve one store can share their numbers: if the environment variable PROMETHEUS_MULTIPROC_DIR names a
-folder when they start, each writes its numbers there, and every process shows the sums.
+Processes that serve one store can share their numbers in the folder of the environment variable
+PROMETHEUS_MULTIPROC_DIR. Each process writes its numbers there, and shows the sums.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 """Methods that are named. A client can send any text as a method, so others are counted together."""
 NO_ROUTE: Final = "(no route)"
-"""Route of a request whose path leads nowhere."""
+"""Route of a request whose path matches no rule."""
 
 LIBRARY_FILES: Final = ("counter", "gauge_livesum")
 """Kinds of metrics that the library counts itself: messages in the log, and streams."""

@@ -7,7 +7,9 @@ from typing import Any
 import orjson
 from flask import Request, Response, render_template
 
+from chalk_flask.api.oauth2 import token_endpoint
 from chalk_flask.api.public_url import request_base_url
+from chalk_flask.api.reads import changes
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.openapi import DOCS_PATH, DOCUMENT_PATH
 from chalk_flask.services import Services
@@ -16,8 +18,6 @@ __all__ = ["describe_service", "prefers_page", "service_page"]
 
 NAME = "Chalk Flask"
 STANDARD = "OneRoster 1.1"
-TOKEN_PATH = "/oauth/token"
-FEED_PATH = "/api/oneroster/v1p1/changes"
 
 
 def prefers_page(request: Request) -> bool:
@@ -45,8 +45,8 @@ def _description(request: Request, services: Services) -> dict[str, Any]:
         "name": NAME,
         "standard": STANDARD,
         "roots": [base + root.path for root in ROOTS],
-        "changes": base + FEED_PATH,
-        "token_endpoint": base + TOKEN_PATH,
+        "changes": base + changes.PATH,
+        "token_endpoint": base + token_endpoint.PATHS[0],
         "health": f"{base}/healthz",
         "readiness": f"{base}/readyz",
     }

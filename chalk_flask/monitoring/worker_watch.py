@@ -52,7 +52,10 @@ class WorkerWatch:
             self._thread.join()
 
     def check(self) -> None:
-        """Log if the workers have gone missing or are there again. Raises StorageError and OSError."""
+        """Log a warning if work waits and no process runs the workers, and a message when a process runs them again.
+
+        Raises StorageError and OSError.
+        """
         missing = self._missing_work()
         if missing:
             self._misses += 1

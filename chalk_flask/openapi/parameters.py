@@ -120,7 +120,7 @@ def collection_parameters(resource_type: ResourceType, record: Mapping[str, Any]
             "in": "query",
             "description": "Fields to return, separated by commas. An unknown one leads to a warning and all fields."
             f" {_fields_text(fields)}",
-            "schema": {"type": "string", "pattern": r"[^,\s]", "examples": [",".join(fields[:4])]},
+            "schema": {"type": "string", "pattern": r"[^,\s\x1c-\x1f\x85]", "examples": [",".join(fields[:4])]},
         },
     }
 

@@ -16,7 +16,6 @@ from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError, error_response
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.reads.envelopes import single_envelope
-from chalk_flask.api.reads.not_found import MAX_SHOWN_ID_LENGTH
 from chalk_flask.api.routes import WRITE_ROUTES, ApiRoot, WriteRoute
 from chalk_flask.api.url_paths import url_rule
 from chalk_flask.api.writes.json_body import parse_enveloped_object
@@ -112,8 +111,8 @@ def _gradebook_errors_as_responses(route: WriteRoute, record_id: str) -> Iterato
     except writes.InvalidPayloadError as error:
         raise ApiError(422, f"{error}.") from None
     except writes.RecordNotFoundError:
-        shown = record_id[:MAX_SHOWN_ID_LENGTH]
-        raise ApiError(404, f"There is no {route.resource_type.singular_name} {shown!r}.") from None
+        name = route.resource_type.singular_name
+        raise ApiError(404, f"There is no {name} {printable(record_id)}.") from None
     except writes.ForbiddenWriteError as error:
         raise ApiError(403, f"{error}.") from None
 

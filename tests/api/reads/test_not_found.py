@@ -16,7 +16,7 @@ from tests.support.api_client import Consumer, error_message
     ("path", "message"),
     [
         ("/users/none", "There is no user 'none'."),
-        ("/users/" + "n" * 200, f"There is no user '{'n' * 80}'."),
+        ("/users/" + "n" * 200, f"There is no user '{'n' * 75}'...."),
         ("/schools/none/students", "There is no org 'none'."),
         ("/schools/d-1/students", "The org 'd-1' is not one of /schools."),
         ("/schools/d-1", "The org 'd-1' is not one of /schools."),
