@@ -32,7 +32,9 @@ from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.data_folder import check_data_folder, claim_data_folder
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.logs import log_slow_statements
+from chalk_flask.mail import MailServerSettings, MailWorker
 from chalk_flask.metrics import ServiceMetrics
+from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.shared_state import SharedState
@@ -69,6 +71,7 @@ def create_application(arguments: Mapping[str, object]) -> Flask:
 
 def _create_services(settings: Settings) -> Services:
     data = Path(settings.data)
+    mail_server = MailServerSettings.of(settings)
     store = open_store(settings.storage, COLLECTIONS)
     _check_data_folder(store, settings)
     log_slow_statements(store, settings.slow_statement_milliseconds)
@@ -103,6 +106,7 @@ def _create_services(settings: Settings) -> Services:
         setup_link=SetupLink(store),
         jobs=jobs,
         job_worker=_create_job_worker(settings, store, jobs, data),
+        mail_worker=_create_mail_worker(settings, store, mail_server, data),
         metrics=ServiceMetrics(),
         shared_state=shared_state,
     )
@@ -150,6 +154,13 @@ def _create_worker(settings: Settings, store: Backend, cipher: SecretCipher, dat
 
 def _create_job_worker(settings: Settings, store: Backend, jobs: JobStore, data: Path) -> JobWorker:
     return JobWorker(store, jobs, settings, leader_lock_for("jobs", settings.storage, data, shared=store.shared))
+
+
+def _create_mail_worker(
+    settings: Settings, store: Backend, server: MailServerSettings | None, data: Path
+) -> MailWorker:
+    leader_lock = leader_lock_for("mail", settings.storage, data, shared=store.shared)
+    return MailWorker(store, server, leader_lock, store_folder(settings), settings.mail_digest_hour)
 
 
 class _SyncFlask(Flask):

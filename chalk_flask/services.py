@@ -20,6 +20,7 @@ from chalk_flask.auth.jwt.verifier import JwtVerifier
 from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.jobs import JobStore, JobWorker
+from chalk_flask.mail import MailWorker
 from chalk_flask.metrics import ServiceMetrics
 from chalk_flask.settings import Settings
 from chalk_flask.shared_state import SharedState
@@ -75,5 +76,6 @@ class Services:
     setup_link: SetupLink
     jobs: JobStore
     job_worker: JobWorker
+    mail_worker: MailWorker
     metrics: ServiceMetrics
     shared_state: SharedState

@@ -119,6 +119,8 @@ COLLECTIONS: tuple[Collection, ...] = (
         combined_indexes=(("webhook", "state"),),
         values_of=_delivery_values,
     ),
+    # Notices about imports that wait to be sent by mail, by key. They belong to one service, so a copy has none.
+    Collection("notices", bumps_revision=False, is_copied=False),
     # The following collections are in the control tenant. Marker of an unfinished copy into this store:
     COPY_MARKER,
     # API tokens, by their SHA-256.

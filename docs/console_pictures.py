@@ -82,7 +82,7 @@ PICTURES: tuple[Picture, ...] = (
     Picture("Administration", "tenant", "show_tenant", "Tenant", "The page of a tenant shows what it contains.", "/tenants/west-valley"),
     Picture("Administration", "about", "show_about", "About", "Version, store and address of the API are on one page.", "/about"),
 
-    Picture("Account", "account", "show_account", "Your account", "Administrators change their password and end their sessions.", "/account"),
+    Picture("Account", "account", "show_account", "Your account", "Administrators change their password, choose their mail and end their sessions.", "/account"),
     Picture("Account", "two-factor", "show_two_factor", "Two-factor sign-in", "A QR code connects an authenticator app.", "/account/two-factor"),
 
     Picture("Demo", "demo", "show_demo", "Demo", "The demo has sample packages, and a receiver for webhooks.", "/demo"),

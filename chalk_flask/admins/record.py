@@ -12,6 +12,7 @@ import orjson
 
 from backends import CONTROL, Record
 from chalk_flask.admins.roles import Role
+from chalk_flask.notices import MailPreferences
 from chalk_flask.times import format_timestamp, parse_timestamp
 
 __all__ = ["COLLECTION", "Administrator", "AdministratorError", "fold_name", "parse_name"]
@@ -50,6 +51,7 @@ class Administrator:
     issuer: str | None = None
     subject: str | None = None
     access_digest: str | None = None
+    mail: MailPreferences = field(default=MailPreferences(), repr=False)
 
     @property
     def is_operator(self) -> bool:
@@ -83,6 +85,7 @@ class Administrator:
             "created": format_timestamp(self.created),
             "passwordChanged": format_timestamp(self.password_changed),
             "lastSignIn": format_timestamp(self.last_sign_in),
+            "mail": self.mail.to_dict(),
         }
 
     def to_record(self) -> Record:
@@ -122,10 +125,11 @@ class Administrator:
             totp_secret=data["totpSecret"],
             totp_last_step=data["totpLastStep"],
             recovery_codes=tuple(data["recoveryCodes"]),
-            # Stores of earlier versions have no external administrators.
+            # Stores of earlier versions have no external administrators and no mail preferences.
             issuer=data.get("issuer"),
             subject=data.get("subject"),
             access_digest=data.get("accessDigest"),
+            mail=MailPreferences.from_dict(data.get("mail")),
         )
 
 

@@ -18,6 +18,7 @@ from chalk_flask.audit.log import AuditLog
 from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
 from chalk_flask.caching import VersionedCache
+from chalk_flask.notices import MailPreferences
 from chalk_flask.tenants.store import TenantError, find_audit_tenant, require_tenant
 from chalk_flask.times import utc_now
 
@@ -137,6 +138,14 @@ class AdministratorStore:
         changed = self._change(administrator_id, change)
         self._record("administrator.changed", changed, change="role", role=role, by=by)
         return changed
+
+    def set_mail(self, administrator_id: str, mail: MailPreferences, *, by: str | None = None) -> Administrator:
+        """Set e-mail address and notices of any administrator, also of an external one. See `MailPreferences.of`."""
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            administrator = replace(_require(control, administrator_id), mail=mail)
+            control.put(COLLECTION, [administrator.to_record()])
+        self._record("administrator.changed", administrator, change="mail", by=by)
+        return administrator
 
     def delete(self, administrator_id: str, *, by: str | None = None) -> Administrator:
         """Delete an administrator with all sessions, and return the deleted administrator.

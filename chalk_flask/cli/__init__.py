@@ -63,6 +63,7 @@ COMMANDS = {
     "issuer": "issuer:issuer_group",
     "admin": "admin:admin_group",
     "webhook": "webhook:webhook_group",
+    "mail": "mail:mail_group",
     "audit": "audit:audit_command",
     "backup": "backup:backup_command",
     "restore": "restore:restore_command",

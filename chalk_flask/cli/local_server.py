@@ -95,9 +95,9 @@ def setup_link_text(settings: Settings, setup_link: SetupLink, url: str) -> str 
 
 @contextmanager
 def open_service(options: dict[str, Any], *, with_worker: bool = True) -> Iterator[tuple[Flask, Services]]:
-    """Create the application, log to stderr, deliver webhooks and run jobs until the block ends. Closes the store.
+    """Create the application, log to stderr, deliver webhooks and mail and run jobs until the block ends.
 
-    Without `with_worker` another process must deliver webhooks and run jobs; the log warns while there is none.
+    Closes the store. Without `with_worker` another process must do this; the log warns while there is none.
     Raises StorageError if the store cannot be read.
     """
     from chalk_flask.shared_state import SHARED_STATE_FILE
@@ -117,9 +117,9 @@ def open_service(options: dict[str, Any], *, with_worker: bool = True) -> Iterat
 
 @contextmanager
 def open_worker(options: dict[str, Any]) -> Iterator[Services]:
-    """Log to stderr, deliver webhooks and run jobs until the block ends, without serving requests. Closes the store.
+    """Log to stderr, deliver webhooks and mail and run jobs until the block ends, without serving requests.
 
-    Raises StorageError if the store cannot be read.
+    Closes the store. Raises StorageError if the store cannot be read.
     """
     with _open_application({**options, "console": False}) as (_, services), _running_workers(services):
         yield services
@@ -146,9 +146,11 @@ def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services
 
 @contextmanager
 def _running_workers(services: Services) -> Iterator[None]:
-    with closing(services.worker), closing(services.job_worker):
-        services.worker.start()
-        services.job_worker.start()
+    workers = (services.worker, services.job_worker, services.mail_worker)
+    with ExitStack() as stack:
+        for worker in workers:
+            stack.enter_context(closing(worker))
+            worker.start()
         yield
 
 
@@ -230,7 +232,7 @@ def wait_for_signal(services: Services) -> None:
     numbers = (signal.SIGTERM, signal.SIGINT)
     received: list[int] = []
     before = {number: signal.signal(number, lambda got, _: received.append(got)) for number in numbers}
-    _log_process(services.settings, "worker.started", "this process sends webhooks and runs jobs")
+    _log_process(services.settings, "worker.started", "this process sends webhooks and mail, and runs jobs")
     try:
         while not received:
             signal.pause()

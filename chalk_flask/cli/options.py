@@ -16,6 +16,7 @@ from chalk_flask.settings.setting_type import without_passwords
 __all__ = [
     "DEFAULT_TENANT",
     "IMPORT_SETTINGS",
+    "MAIL_SETTINGS",
     "READING_SETTINGS",
     "SERVICE_SETTINGS",
     "as_json_option",
@@ -45,6 +46,8 @@ IMPORT_SETTINGS = tuple(
     setting.name for setting in SETTINGS if setting.name in _IMPORT_ONLY or setting.name.startswith("import_")
 )
 """Names of the settings that affect an import."""
+MAIL_SETTINGS = tuple(setting.name for setting in SETTINGS if setting.name.startswith(("smtp_", "mail_")))
+"""Names of the settings for mail to administrators."""
 READING_SETTINGS = tuple(name for name in IMPORT_SETTINGS if name != "tombstone_days")
 """Names of the settings that affect how a package is read."""
 SERVICE_SETTINGS = tuple(setting.name for setting in SETTINGS if setting.name not in (STORAGE, *IMPORT_SETTINGS))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flask.typing import ResponseReturnValue
 
 from chalk_flask.admins.roles import Permission
-from chalk_flask.console.pages.account import password, sessions, theme, two_factor
+from chalk_flask.console.pages.account import account_page, mail, password, sessions, theme, two_factor
 from chalk_flask.console.pages.audit import audit_log
 from chalk_flask.console.pages.credentials import api_tokens, clients, issuers, token_access
 from chalk_flask.console.pages.dashboard import dashboard
@@ -114,8 +114,9 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _action("/imports/<import_id>/approve", runs.approve_held, Permission.IMPORTS_DECIDE),
     _action("/imports/<import_id>/discard", runs.discard_held, Permission.IMPORTS_DECIDE),
 
-    _page("/account", password.show_account, OWN_ACCOUNT),
+    _page("/account", account_page.show_account, OWN_ACCOUNT),
     _action("/account/password", password.change_password, OWN_ACCOUNT),
+    _action("/account/mail", mail.change_mail, OWN_ACCOUNT),
     _page("/account/two-factor", two_factor.show_two_factor, OWN_ACCOUNT),
     _action("/account/two-factor", two_factor.turn_on_two_factor, OWN_ACCOUNT),
     _action("/account/two-factor/recovery-codes", two_factor.create_recovery_codes, OWN_ACCOUNT),

@@ -1,17 +1,19 @@
-"""Webhook event about an overdue import: the last one of a tenant is older than the setting `overdue_hours`."""
+"""Event about an overdue import: the last one of a tenant is older than the setting `overdue_hours`."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
 import orjson
 
-from backends import Backend, Record, Snapshot
+from backends import CONTROL, Backend, Record, Snapshot
+from chalk_flask.notices import wanted_events
 from chalk_flask.outbox.delivery import BODIES
 from chalk_flask.outbox.event import IMPORT_OVERDUE
-from chalk_flask.outbox.import_events import enqueue_import_event, subscribers_of
-from chalk_flask.roster.changes.sequence import last_sequence
+from chalk_flask.outbox.import_events import subscribers_of
+from chalk_flask.roster.import_events import enqueue_event
 from chalk_flask.roster.imports.history import ImportRun, find_last_current_run
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import parse_timestamp
@@ -28,21 +30,23 @@ def enqueue_overdue(store: Backend, max_hours: int, now: datetime) -> None:
     An import that found nothing to change counts. A tenant without any import is not overdue. Raises StorageError.
     """
     for tenant in TenantStore(store).list():
+        with store.read(CONTROL) as control:
+            wanted = wanted_events(control, tenant.name)
         with store.read(tenant.name) as snapshot:
-            if _overdue_run(snapshot, max_hours, now) is None:
+            if _overdue_run(wanted, snapshot, max_hours, now) is None:
                 continue
         with store.write(tenant.name) as transaction:
-            run = _overdue_run(transaction, max_hours, now)
+            run = _overdue_run(wanted, transaction, max_hours, now)
             if run is not None:
                 transaction.put(BODIES, [Record(_REPORTED_KEY, orjson.dumps({"run": run.id}))])
                 details = {"state": "overdue", "last": run.last_used, "hours": max_hours}
-                sequence = last_sequence(transaction)
-                enqueue_import_event(transaction, tenant.name, IMPORT_OVERDUE, sequence, details, run.id)
+                enqueue_event(wanted, transaction, tenant.name, IMPORT_OVERDUE, run.id, details, {})
 
 
-def _overdue_run(snapshot: Snapshot, max_hours: int, now: datetime) -> ImportRun | None:
-    """Return the last import of a tenant if it is overdue, a webhook selects the event, and it was not queued."""
-    run = find_last_current_run(snapshot) if subscribers_of(snapshot, IMPORT_OVERDUE) else None
+def _overdue_run(wanted: Collection[str], snapshot: Snapshot, max_hours: int, now: datetime) -> ImportRun | None:
+    """Return the last import of a tenant if it is overdue, the event has an audience, and it was not queued."""
+    has_audience = IMPORT_OVERDUE in wanted or subscribers_of(snapshot, IMPORT_OVERDUE)
+    run = find_last_current_run(snapshot) if has_audience else None
     last_used = parse_timestamp(run.last_used) if run else None
     if run is None or last_used is None or now - last_used < timedelta(hours=max_hours):
         return None

@@ -24,7 +24,7 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "service.reloaded": "New processes serve with the present settings (SIGHUP). `processes`.",
         "service.reload_failed": "The former processes and settings stay. `reason`.",
         "process.ended": "A serving process has ended, and is replaced. `pid`, `reason`, `seconds` since its start.",
-        "worker.started": "A process sends webhooks and runs jobs (`chalk-flask worker`). `version`, `storage`.",
+        "worker.started": "`chalk-flask worker` sends webhooks and mail and runs jobs. `version`, `storage`.",
         "worker.stopped": "The process has ended. `seconds` since its start.",
         "worker.missing": "Work waits for `chalk-flask worker`: start it. `waiting` (webhooks, jobs, deletions).",
         "worker.found": "A process sends webhooks and runs jobs again.",
@@ -46,6 +46,12 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         ),
         "webhook.given_up": "The last attempt of a delivery failed. `tenant`, `webhook`, `delivery`, `attempts`.",
         "webhook.disabled": "A webhook gets no more deliveries. `tenant`, `webhook`, `reason`.",
+        "mail.sent": "A notice was sent by mail. `tenant`, `notice`, `administrator` (id).",
+        "mail.failed": "The mail server cannot be used. It is tried again after `seconds`. `reason`.",
+        "mail.rejected": (
+            "The mail server rejects a recipient, for good if `is_final`. `tenant`, `notice`, `administrator` (id)."
+        ),
+        "mail.dropped": "A notice was not sent for 12 hours, and is deleted. `tenant`, `reason`.",
         "request.rejected": (
             "A request was answered with 401 or 403. `status`, `method`, `route`, `reason`, `address`, and the"
             " `tenant` and credential (`way`, `by`) if they are known."

@@ -6,18 +6,20 @@ deleted meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 from backends import Snapshot, Transaction
 from chalk_flask.audit.events import record_event
+from chalk_flask.notices import wanted_events
 from chalk_flask.roster.import_events import enqueue_committed, enqueue_held, enqueue_rejected
 from chalk_flask.roster.import_log import log_discard, log_import
 from chalk_flask.roster.imports import (
     ImportOptions,
     ImportReport,
-    OnCommit,
     OnResult,
     Progress,
     approval,
@@ -87,12 +89,13 @@ def run_import(
     rows cannot be written.
     """
     options = _import_options(store, settings, tenant, choices)
-    parameters.setdefault("on_commit", _record_commit)
-    parameters.setdefault("on_hold", _record_hold)
+    wanted = _wanted_events(store, tenant)
+    parameters.setdefault("on_commit", partial(_record_commit, wanted))
+    parameters.setdefault("on_hold", partial(_record_hold, wanted))
     report = import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
     log_import(report)
     if report.state == "refused" and not report.dry_run:
-        enqueue_rejected(ExistingTenantStore(store), report)
+        enqueue_rejected(wanted, ExistingTenantStore(store), report)
     return report
 
 
@@ -117,7 +120,7 @@ def approve_import(
         store_folder(settings),
         requested_by=requested_by,
         progress=progress,
-        on_commit=_record_approval(requested_by),
+        on_commit=partial(_record_approval, _wanted_events(store, tenant), requested_by),
         on_result=on_result,
     )
     log_import(report)
@@ -158,6 +161,12 @@ def _import_options(store: RosterStore, settings: Settings, tenant: str, choices
     )
 
 
+def _wanted_events(store: RosterStore, tenant: str) -> Collection[str]:
+    """Return the events of which administrators want a notice by mail."""
+    with store.read(CONTROL) as control:
+        return wanted_events(control, tenant)
+
+
 def _with_retention(settings: Settings, tenant: Tenant) -> Settings:
     """Return the settings with the tenant's retention of tombstones, unless an option of the command sets it."""
     if tenant.tombstone_days is None or settings.sources.get("tombstone_days") == "argument":
@@ -165,26 +174,23 @@ def _with_retention(settings: Settings, tenant: Tenant) -> Settings:
     return replace(settings, tombstone_days=tenant.tombstone_days)
 
 
-def _record_commit(report: ImportReport, transaction: Transaction) -> None:
+def _record_commit(wanted: Collection[str], report: ImportReport, transaction: Transaction) -> None:
     """Record the counts of an import in the audit log."""
     counts: dict[str, Any] = report.to_dict()["total"]
     counts |= {"purged": report.purged, "quarantined": sum(report.quarantined.values())}
     record_event(transaction, report.tenant, "import.committed", **counts, run=report.run)
-    enqueue_committed(report, transaction)
+    enqueue_committed(wanted, report, transaction)
 
 
-def _record_hold(report: ImportReport, transaction: Transaction) -> None:
+def _record_hold(wanted: Collection[str], report: ImportReport, transaction: Transaction) -> None:
     files = sorted({exceeded.file for exceeded in report.exceeded})
     record_event(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)
-    enqueue_held(report, transaction)
+    enqueue_held(wanted, report, transaction)
 
 
-def _record_approval(user: str) -> OnCommit:
-    def record(report: ImportReport, transaction: Transaction) -> None:
-        record_event(transaction, report.tenant, "import.approved", run=report.run, by=user)
-        _record_commit(report, transaction)
-
-    return record
+def _record_approval(wanted: Collection[str], user: str, report: ImportReport, transaction: Transaction) -> None:
+    record_event(transaction, report.tenant, "import.approved", run=report.run, by=user)
+    _record_commit(wanted, report, transaction)
 
 
 def _record_discard(run: ImportRun, transaction: Transaction) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from chalk_flask.settings.data_folder import default_data_folder
 from chalk_flask.settings.host_allowlist import validate_allowlist
+from chalk_flask.settings.mail_rules import validate_mail_host, validate_sender
 from chalk_flask.settings.setting_type import (
     Setting,
     absolute_path,
@@ -246,8 +247,36 @@ class Settings:
     )
     overdue_hours: int = _setting(
         0,
-        "Hours since the last import of a tenant after which webhooks get the event import.overdue, once. 0: never.",
+        "Hours since the last import of a tenant after which the event import.overdue goes to webhooks and by mail,"
+        " once. 0: never.",
     )
+    smtp_host: str = _setting(
+        "",
+        "Host of the mail server that sends notices about imports to administrators. Empty: no mail is sent.",
+        check=validate_mail_host,
+    )
+    smtp_port: int = _setting(
+        0, "TCP port of the mail server. 0: 587 for starttls, 465 for tls, 25 for none.", maximum=65535
+    )
+    smtp_security: str = _setting(
+        "starttls",
+        "Encryption of the connection to the mail server: starttls begins in plain text and requires STARTTLS, tls"
+        " begins with TLS. Both verify the certificate.",
+        choices=("starttls", "tls", "none"),
+    )
+    smtp_user: str = _setting("", "User name at the mail server. Empty: no authentication.")
+    smtp_password: str = _setting(
+        "",
+        "Password at the mail server. It has no option, because other users can read the arguments of a process: use"
+        " CHALK_SMTP_PASSWORD_FILE.",
+        secret=True,
+    )
+    mail_from: str = _setting(
+        "",
+        "Sender of mail, for example roster@example.org or Roster <roster@example.org>. Required with smtp_host.",
+        check=validate_sender,
+    )
+    mail_digest_hour: int = _setting(6, "Hour in UTC at which the daily digest of imports is sent.", maximum=23)
     log_level: str = _setting("info", "Minimum level of log messages.", choices=("debug", "info", "warning", "error"))
     log_format: str = _setting(
         "plain",

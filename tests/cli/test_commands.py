@@ -57,7 +57,7 @@ def test_commands_are_complete() -> None:
         "client list",
         "client rotate",
         "client revoke",
-        *("admin create", "admin list", "admin reset", "admin delete"),
+        *("admin create", "admin list", "admin reset", "admin mail", "admin delete"),
         "issuer add",
         "issuer list",
         "issuer remove",
@@ -65,6 +65,7 @@ def test_commands_are_complete() -> None:
             f"webhook {verb}"
             for verb in ("create", "list", "show", "pause", "resume", "rotate", "test", "replay", "delete")
         ),
+        "mail test",
         "audit",
         "backup",
         "restore",
@@ -85,7 +86,7 @@ def test_help_has_an_example_of_the_command(args: tuple[str, ...], run: RunComma
 
 def test_commands_accept_a_settings_file_and_a_store() -> None:
     accepting = {args for args in COMMANDS if {"--config", "--storage"} <= option_names(COMMANDS[args])}
-    assert set(COMMANDS) - accepting == {("backends",), ("completion",), ("copy",), ("validate",)}
+    assert set(COMMANDS) - accepting == {("backends",), ("completion",), ("copy",), ("mail", "test"), ("validate",)}
 
 
 def test_commands_accept_json() -> None:

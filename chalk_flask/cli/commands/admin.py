@@ -1,4 +1,4 @@
-"""`chalk-flask admin`: create, list, reset and delete administrators of the admin console."""
+"""`chalk-flask admin`: create, list, reset and delete administrators of the console, and choose their mail."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from chalk_flask.cli.table import format_table
 if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.admins import Administrator, AdministratorStore, Role
+    from chalk_flask.notices import MailPreferences
     from chalk_flask.settings import Settings
 
 __all__ = ["admin_group"]
@@ -38,7 +39,7 @@ _password_option = click.option(
 )
 
 
-@click.group("admin", short_help="Create, list, reset and delete administrators.")
+@click.group("admin", short_help="Create, list, reset and delete administrators, and choose mail.")
 def admin_group() -> None:
     """Create, list, reset and delete the administrators who can sign in to the admin console.
 
@@ -123,6 +124,76 @@ def delete(name: str, as_json: bool, **options: Any) -> None:
     with _administrator_store(settings_from_options(options)) as administrators:
         administrator = administrators.delete(_require(administrators, name).id, by=current_user())
     echo_result(as_json, administrator.to_dict(), f"Deleted the administrator {administrator.name}.")
+
+
+@admin_group.command(
+    "mail", epilog="Example: chalk-flask admin mail it-office --address it-office@example.org --digest"
+)
+@click.argument("name", metavar="NAME")
+@click.option("--address", metavar="ADDRESS", help="E-mail address of the administrator.")
+@click.option(
+    "--event",
+    "events",
+    multiple=True,
+    metavar="EVENT",
+    help="Send a notice at once for import.committed, import.held, import.rejected or import.overdue, or for none. Can"
+    " be repeated.  [default: held, rejected and overdue]",
+)
+@click.option("--digest/--no-digest", default=None, help="Send the imports of each day in one message, or stop that.")
+@click.option("--off", is_flag=True, help="Delete the address, so that no mail is sent.")
+@as_json_option
+@settings_options()
+def mail(
+    name: str,
+    address: str | None,
+    events: tuple[str, ...],
+    digest: bool | None,
+    off: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Choose which notices about imports an administrator gets by mail. Without options, show the choice.
+
+    An administrator of a tenant gets the notices of the tenant, an operator those of all tenants. Mail requires the
+    setting smtp_host, see `chalk-flask mail test`.
+    """
+    if off and (address is not None or events or digest is not None):
+        raise click.UsageError("--off deletes the address: omit the other options, or --off")
+    with _administrator_store(settings_from_options(options)) as administrators:
+        administrator = _require(administrators, name)
+        preferences = _changed_mail(administrator.mail, address, events, digest, off)
+        if preferences != administrator.mail:
+            administrator = administrators.set_mail(administrator.id, preferences, by=current_user())
+    echo_result(as_json, administrator.to_dict(), _mail_text(administrator))
+
+
+def _changed_mail(
+    mail: MailPreferences, address: str | None, events: tuple[str, ...], digest: bool | None, off: bool
+) -> MailPreferences:
+    """Return the preferences after the options of a command. Raises CommandError for an invalid value."""
+    from chalk_flask.notices import MailPreferences, MailPreferencesError
+
+    new_address = "" if off else mail.address if address is None else address
+    new_events = mail.events if not events else () if events == ("none",) else events
+    try:
+        return MailPreferences.of(new_address, new_events, digest=mail.digest if digest is None else digest)
+    except MailPreferencesError as error:
+        raise CommandError(str(error)) from error
+
+
+def _mail_text(administrator: Administrator) -> str:
+    if not administrator.mail.address:
+        return complete_hints(
+            f"No mail is sent to {administrator.name}. Set an address: chalk-flask admin mail"
+            f" {administrator.name} --address ADDRESS"
+        )
+    rows = [
+        ("name", administrator.name),
+        ("address", administrator.mail.address),
+        ("events", ", ".join(administrator.mail.events) or "none"),
+        ("digest", "daily" if administrator.mail.digest else "no"),
+    ]
+    return "\n".join(summary_text(rows, 9))
 
 
 def _administrator_store(settings: Settings) -> AbstractContextManager[AdministratorStore]:

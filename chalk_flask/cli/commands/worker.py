@@ -1,4 +1,4 @@
-"""`chalk-flask worker`: deliver webhooks and run jobs without serving requests."""
+"""`chalk-flask worker`: deliver webhooks and mail, and run jobs, without serving requests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from chalk_flask.cli.local_server import open_worker, wait_for_signal
 from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
+    MAIL_SETTINGS,
     check_durable,
     require_store,
     settings_from_options,
@@ -20,12 +21,15 @@ __all__ = ["worker_command"]
 
 @click.command(
     "worker",
-    short_help="Deliver webhooks and run jobs without serving.",
+    short_help="Deliver webhooks and mail, and run jobs, without serving.",
     epilog="Example: chalk-flask worker --storage sqlite:///district.db",
 )
-@settings_options("data", "webhook_allowed_hosts", "overdue_hours", "log_level", "log_format", *IMPORT_SETTINGS)
+@settings_options(
+    *("data", "public_url", "webhook_allowed_hosts", "overdue_hours", *MAIL_SETTINGS, "log_level", "log_format"),
+    *IMPORT_SETTINGS,
+)
 def worker_command(**options: Any) -> None:
-    """Deliver webhooks and run the jobs of the console until SIGTERM or Ctrl-C, without serving requests.
+    """Deliver webhooks and mail and run the jobs of the console until SIGTERM or Ctrl-C, without serving requests.
 
     `chalk-flask serve` does the same beside serving, unless it has --no-worker. Start this command if another WSGI
     server serves the application. Only one process of a store works at a time; further ones wait and take over.

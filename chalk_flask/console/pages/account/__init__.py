@@ -1,1 +1,1 @@
-"""Own account of the administrator: password, two-factor sign-in, sessions, and theme."""
+"""Own account of the administrator: password, mail, two-factor sign-in, sessions, and theme."""

@@ -7,6 +7,8 @@ import re
 import pyotp
 import pytest
 
+from chalk_flask.admins import Administrator
+from chalk_flask.notices import MailPreferences
 from tests.support.console.client import PASSWORD, Console, find_form, visible_text
 
 NEW_PASSWORD = "another quite long password"
@@ -190,3 +192,42 @@ def test_theme_works_before_sign_in_and_rejects_other_values(console: Console) -
     console.post("/theme", {**form.values, "theme": '"><script>'}, 400)
     console.client.set_cookie("chalk-theme", '"><script>alert(1)</script>')
     assert "<script>alert" not in console.get("/login").text
+
+
+def stored_mail(console: Console, administrator: Administrator) -> MailPreferences:
+    stored = console.services.administrators.get(administrator.id)
+    assert stored is not None
+    return stored.mail
+
+
+def test_mail_is_chosen_and_ended(console: Console) -> None:
+    administrator = console.sign_in("viewer")
+    page = console.get("/account")
+    assert "This service sends no mail yet" in visible_text(page.text)
+    page = console.submit(
+        "/account", "/account/mail", address="kim@example.org", events=["import.committed", "import.held"], digest="y"
+    )
+    assert "Your choice is saved." in page.text
+    assert stored_mail(console, administrator) == MailPreferences(
+        "kim@example.org", ("import.committed", "import.held"), digest=True
+    )
+    form = find_form(page.text, "/account/mail")
+    assert form.values["address"] == "kim@example.org"
+    assert "You get no mail." in console.submit("/account", "/account/mail", address="").text
+    assert stored_mail(console, administrator).address == ""
+
+
+@pytest.mark.parametrize("address", ["kim", "kim@example.org\r\nBcc: lee@example.org", "<b>@x", "x" * 300 + "@b"])
+def test_invalid_mail_address_changes_nothing(address: str, console: Console) -> None:
+    administrator = console.sign_in("viewer")
+    page = console.submit("/account", "/account/mail", address=address, status=422)
+    assert "Nothing was changed." in page.text
+    assert stored_mail(console, administrator) == MailPreferences()
+
+
+def test_unknown_event_changes_nothing(console: Console) -> None:
+    administrator = console.sign_in("viewer")
+    form = find_form(console.get("/account").text, "/account/mail")
+    data = {**form.values, "address": "kim@example.org", "events": "import.lost"}
+    assert "Unknown choice" in console.post(form.action, data, 422).text
+    assert stored_mail(console, administrator) == MailPreferences()
