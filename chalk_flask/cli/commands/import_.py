@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from chalk_flask.cli.commands.import_watch import watch_folder
 from chalk_flask.cli.options import (
@@ -65,7 +66,9 @@ __all__ = ["import_command"]
 @click.option("--once", is_flag=True, help="With --watch: end when no file is left, instead of waiting for new ones.")
 @as_json_option
 @settings_options("data", "upload_max_mb", "log_level", "log_format", *IMPORT_SETTINGS)
+@click.pass_context
 def import_command(
+    ctx: click.Context,
     path: Path | None,
     tenant: str,
     dry_run: bool,
@@ -104,6 +107,8 @@ def import_command(
         settings = settings_from_options(options)
         watch_folder(watch, settings, tenant, choices, settle_seconds=settle, once=once)
         return
+    if once or ctx.get_parameter_source("settle") is not ParameterSource.DEFAULT:
+        raise click.UsageError("--settle and --once require --watch")
     if path is None:
         raise click.UsageError("Missing argument 'PATH', or the option --watch")
     if quiet and as_json:
