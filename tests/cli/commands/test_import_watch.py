@@ -41,7 +41,15 @@ def test_watch_rejects_options_of_a_single_import(run: RunCommand, incoming: Pat
         assert run("import", "--watch", incoming, *options).code == 2, options
     missing = run("import", "--watch", incoming / "missing", "--once")
     assert (missing.code, "there is no folder" in missing.err) == (1, True)
+    assert "watch.started" not in missing.err
     assert run(*WATCH, "--once", "--tenant", "nowhere").code == 1
+
+
+def test_options_of_watch_require_it(run: RunCommand, incoming: Path) -> None:
+    package = package_with_users(10).zip(incoming / "a.zip")
+    for options in (["--once"], ["--settle", "10"]):
+        result = run("import", package, *options)
+        assert (result.code, "--settle and --once require --watch" in result.err) == (2, True), options
 
 
 @pytest.mark.slow
@@ -70,18 +78,33 @@ def test_watch_ends_with_sigterm_and_logs_no_file_name(start: StartCommand, inco
 @pytest.mark.slow
 def test_killed_watch_imports_each_package_once(run: RunCommand, start: StartCommand, incoming: Path) -> None:
     moments = random.Random(12)
+    interrupted = 0
     assert run("import", package_with_users(20).zip(incoming.parent / "first.zip")).code == 0
     for number in range(4):
         package_with_users(2000 + number).zip(incoming / f"{number}.zip")
         for _ in range(2):
             with start(*WATCH) as process:
                 read_until(process.stderr, "watch.started")
-                time.sleep(moments.uniform(0.9, 2.2))
+                wait_for_import(incoming, f"{number}.zip")
+                time.sleep(moments.uniform(0, 0.6))
                 process.send_signal(signal.SIGKILL)
                 process.wait()
+            interrupted += has_import(incoming)
         assert run(*WATCH, "--once").code == 0
         packages = [path.relative_to(incoming) for path in incoming.rglob("*.zip")]
         assert sorted(path.parts[0] for path in packages) == ["done"] * (number + 1)
         imports = run("imports", "list", "--json").json["imports"]
         assert [entry["state"] for entry in imports] == ["committed"] * (number + 2)
+    assert interrupted
     assert not list((incoming / "working").iterdir())
+
+
+def has_import(incoming: Path) -> bool:
+    """Return True if an import has begun and not ended."""
+    return any(incoming.glob("working/*/.starts"))
+
+
+def wait_for_import(incoming: Path, name: str) -> None:
+    """Wait until an import has begun. It may have ended too, because a killed process had stored its changes."""
+    while not has_import(incoming) and not any(incoming.glob(f"done/*-{name}")):
+        time.sleep(0.002)
