@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -38,9 +38,9 @@ class FileObserver:
         self._observed: dict[Path, _Observation] = {}
 
     @property
-    def count(self) -> int:
-        """Number of observed files, complete or not."""
-        return len(self._observed)
+    def paths(self) -> Set[Path]:
+        """Observed files, complete or not."""
+        return self._observed.keys()
 
     def observe(self, files: Iterable[tuple[Path, os.stat_result]]) -> list[Path]:
         """Compare the present files with those of the last call, and return the complete ones, oldest first."""

@@ -19,7 +19,8 @@ from typing import Final, Literal, TypeAlias
 
 from filelock import FileLock, Timeout
 
-from chalk_flask.files import atomic_write, sync_folder
+from backends.files.private_files import give_to_owner
+from chalk_flask.files import atomic_write, create_private_file, open_private, open_without_links, sync_folder
 
 __all__ = ["ClaimedPackage", "DropFolder", "DropFolderError", "Outcome"]
 
@@ -59,7 +60,7 @@ class ClaimedPackage:
 
         The watcher calls `forget_starts` after each import, so only starts that ended the process are counted.
         """
-        with (self.folder / STARTS_FILE).open("ab") as file:
+        with open(self.folder / STARTS_FILE, "ab", opener=_open_without_links) as file:
             file.write(b".")
             return file.tell()
 
@@ -69,27 +70,39 @@ class ClaimedPackage:
 
 
 class DropFolder:
-    """Folder into which another program puts packages. `path` must exist. `lock` creates the subfolders."""
+    """Folder into which another program puts packages. `path` must exist. `lock` creates the subfolders.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+    If this process is root, what it creates belongs to the owner of `store`, as which the service runs.
+    """
+
+    def __init__(self, path: Path, store: Path) -> None:
+        self.path, self._store = path.absolute(), store
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Lock the folder for this process and create its subfolders. Raises DropFolderError and OSError."""
         if not self.path.is_dir():
             raise DropFolderError(f"there is no folder {self.path}: create it, and let the service user write to it")
-        lock = FileLock(self.path / LOCK_FILE, timeout=0, mode=0o600)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise DropFolderError(f"another process watches {self.path}: stop it, or watch another folder") from None
+        lock = self._acquire_lock()
         try:
             for name in SUBFOLDERS:
                 self._create_subfolder(name)
             yield
         finally:
             lock.release()
+
+    def _acquire_lock(self) -> FileLock:
+        path = self.path / LOCK_FILE
+        try:
+            create_private_file(path, self._model())
+            lock = FileLock(path, timeout=0, mode=0o600)
+            lock.acquire()
+        except Timeout:
+            raise DropFolderError(f"another process watches {self.path}: stop it, or watch another folder") from None
+        except PermissionError:
+            self._check_owner(path)
+            raise
+        return lock
 
     def list_new(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Yield the ZIP files that are not claimed, each with its `stat` result. Raises OSError.
@@ -116,17 +129,22 @@ class DropFolder:
                     yield Path(entry.path), entry.stat(follow_symlinks=False)
 
     def claim(self, path: Path, now: datetime) -> ClaimedPackage | None:
-        """Move a package into a folder of its own. Return None if it is gone. Raises OSError."""
+        """Move a package into a folder of its own. Return None if it is gone.
+
+        Raises OSError, and PermissionError if this user cannot move the package.
+        """
         time = _format_time(now)
         run = f"run-{uuid.uuid4()}"
         folder = self.path / WORKING / f"{time}_{run}"
-        folder.mkdir(mode=0o700)
+        self._make_private_folder(folder)
         claimed = folder / path.name
         try:
             path.rename(claimed)
-        except FileNotFoundError:
+        except OSError as error:
             folder.rmdir()
-            return None
+            if isinstance(error, FileNotFoundError):
+                return None
+            raise
         for changed in (folder, folder.parent, self.path):
             sync_folder(changed)
         return ClaimedPackage(claimed, time, run)
@@ -163,7 +181,7 @@ class DropFolder:
         name = f"{time}-{_shorten(path.name)}"
         target = next(each for each in _candidate_paths(folder, name) if not os.path.lexists(each))
         report_path = target.with_name(f"{target.name}.txt")
-        with atomic_write(report_path) as file:
+        with atomic_write(report_path, for_store=True) as file:
             file.write(f"{report}\n".encode(errors="backslashreplace"))
         try:
             path.rename(target)
@@ -177,10 +195,35 @@ class DropFolder:
         """Create a subfolder that only this user can read. Raises DropFolderError if it belongs to another user."""
         folder = self.path / name
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(mode=0o700)
-        status = folder.lstat()
-        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-            raise DropFolderError(f"{folder} is not a folder of this user: remove it")
+            self._make_private_folder(folder)
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise DropFolderError(f"{folder} is not a folder: remove it")
+        self._check_owner(folder)
+
+    def _make_private_folder(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        descriptor = open_without_links(folder)
+        try:
+            give_to_owner(descriptor, self._model())
+        finally:
+            os.close(descriptor)
+
+    def _model(self) -> Path:
+        """Return the file or folder whose owner gets what root creates."""
+        return self._store if self._store.exists() else self._store.parent
+
+    def _check_owner(self, path: Path) -> None:
+        """Raise DropFolderError if a path belongs neither to this user nor, if this is root, to that of the store."""
+        owners = {os.geteuid()}
+        if os.geteuid() == 0:
+            with contextlib.suppress(OSError):
+                owners.add(self._model().stat().st_uid)
+        if path.lstat().st_uid not in owners:
+            raise DropFolderError(f"{path} belongs to another user: give it to the user of the service with chown")
+
+
+def _open_without_links(path: str, flags: int) -> int:
+    return open_private(path, flags | os.O_NOFOLLOW)
 
 
 def _format_time(time: datetime) -> str:

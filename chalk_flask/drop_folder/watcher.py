@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from backends import StorageError
+from chalk_flask import __version__
 from chalk_flask.data_folder import claim_on_open
 from chalk_flask.drop_folder.file_observer import FileObserver
-from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, Outcome
+from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, DropFolderError, Outcome
 from chalk_flask.logs import log_event
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.tenant_imports import ImportChoices, find_import, run_import
@@ -70,13 +72,18 @@ class DropFolderWatcher:
         self._folder, self._settings, self._tenant, self._choices = folder, settings, tenant, choices
         self._observer, self._requested_by, self._now = FileObserver(settle_seconds), requested_by, now
         self._stopping = threading.Event()
-        self._errors, self._obstacle_errors = RepeatedErrors(), RepeatedErrors()
+        self._errors, self._unmovable_errors = RepeatedErrors(), RepeatedErrors()
+        self._unmovable: set[Path] = set()
         self.outcomes: set[Outcome] = set()
         """Subfolders of the packages that were imported so far."""
         self.has_failed = False
         """True if the last package could not be imported, and is tried again later."""
-        self.has_obstacles = False
-        """True if a link, a folder or a special file is named like a package, and cannot be moved."""
+        self._is_started = False
+
+    @property
+    def has_unmovable(self) -> bool:
+        """True if an entry that is named like a package cannot be moved."""
+        return bool(self._unmovable)
 
     def stop(self) -> None:
         """Stop soon. An import that has not written its changes is interrupted, and the next `run` starts it again."""
@@ -87,52 +94,85 @@ class DropFolderWatcher:
 
         With `once`, end also when no package is left, or when one could not be imported.
 
-        Raises DropFolderError and OSError if the folder cannot be watched.
+        Raises DropFolderError and OSError if the folder cannot be watched at the start. If it fails later, for example
+        because a network drive is away, the watcher tries again.
         """
-        with self._folder.lock():
-            while not self._stopping.is_set():
-                is_idle = self._process_all()
-                if once and (self.has_failed or (is_idle and not self._observer.count)):
-                    return
-                if is_idle or self.has_failed:
-                    self._stopping.wait(RETRY_SECONDS if self.has_failed else POLL_SECONDS)
+        with ExitStack() as stack:
+            while not self._stopping.is_set() and not self._watch(stack, once) and not once:
+                self._stopping.wait(RETRY_SECONDS)
+
+    def _watch(self, stack: ExitStack, once: bool) -> bool:
+        """Lock the folder, and import packages until the end of `run`. Return False if the folder failed."""
+        try:
+            with self._folder.lock():
+                if not self._is_started:
+                    stack.enter_context(_log_start_and_end(self._tenant))
+                    self._is_started = True
+                self._import_packages(once)
+        except (DropFolderError, OSError) as error:
+            if not self._is_started:
+                raise
+            return self._postpone(_reason(error))
+        return True
+
+    def _import_packages(self, once: bool) -> None:
+        while not self._stopping.is_set():
+            is_idle = self._process_all()
+            if once and (self.has_failed or (is_idle and self._observer.paths <= self._unmovable)):
+                return
+            if is_idle or self.has_failed:
+                self._stopping.wait(RETRY_SECONDS if self.has_failed else POLL_SECONDS)
 
     def _process_all(self) -> bool:
         """Import the claimed packages and the complete ones. Return True if there were none.
 
-        After a failure, the rest waits for the next call, because the newer package must be imported last.
+        After a failure, the rest waits for the next call, because the newer package must be imported last. Raises
+        OSError if the folder cannot be read.
         """
         self.has_failed = False
+        self._unmovable.clear()
         self._reject_invalid()
         claimed = self._folder.list_claimed()
         if not all(self._process(package) for package in claimed):
             return False
         complete = self._observer.observe(self._folder.list_new())
-        return all(self._claim_and_process(path) for path in complete) and not claimed and not complete
+        if not all(self._claim_and_process(path) for path in complete):
+            return False
+        self._errors.clear()
+        if not self._unmovable:
+            self._unmovable_errors.clear()
+        return not claimed and self._unmovable.issuperset(complete)
 
     def _reject_invalid(self) -> None:
         """Move links, folders and special files that are named like packages. Packages do not wait for them."""
-        self.has_obstacles = False
         for path, kind in list(self._folder.list_invalid()):
             try:
                 self._folder.reject(path, self._now(), INVALID_REPORT.format(kind))
             except OSError as error:
-                self.has_obstacles = True
-                level = self._obstacle_errors.level(_reason(error), logging.ERROR)
-                reason = f"{kind} that is named like a package cannot be moved: {_reason(error)}"
-                log_event(log, level, "package.obstacle", "an entry of the folder must be removed", reason=reason)
+                self._report_unmovable(path, kind, error)
             else:
                 self.outcomes.add("rejected")
                 log_event(log, logging.INFO, "package.invalid", "a file of another type was moved", type=kind)
-        if not self.has_obstacles:
-            self._obstacle_errors.clear()
+
+    def _report_unmovable(self, path: Path, kind: str, error: OSError) -> None:
+        """Log that an entry cannot be moved, and repetitions at level DEBUG."""
+        self._unmovable.add(path)
+        reason = f"{kind} that is named like a package cannot be moved: {_reason(error)}"
+        level = self._unmovable_errors.level(reason, logging.ERROR)
+        log_event(log, level, "package.unmovable", "an entry of the folder must be removed", reason=reason)
 
     def _claim_and_process(self, path: Path) -> bool:
         """Import a complete package and move it. Return False if the next ones must wait."""
         if self._stopping.is_set():
             return False
+        try:
+            package = self._folder.claim(path, self._now())
+        except PermissionError as error:
+            self._report_unmovable(path, "a file", error)
+            return True
+        except OSError as error:
+            return self._postpone(_reason(error))
         self._observer.forget(path)
-        package = self._folder.claim(path, self._now())
         return package is None or self._process(package)
 
     def _process(self, package: ClaimedPackage) -> bool:
@@ -193,6 +233,17 @@ class DropFolderWatcher:
         level = self._errors.level(reason, logging.ERROR)
         log_event(log, level, "package.postponed", "a package cannot be imported now", reason=reason)
         return False
+
+
+@contextmanager
+def _log_start_and_end(tenant: str) -> Iterator[None]:
+    started = time.monotonic()
+    log_event(log, logging.INFO, "watch.started", "the folder is watched", tenant=tenant, version=__version__)
+    try:
+        yield
+    finally:
+        seconds = round(time.monotonic() - started, 1)
+        log_event(log, logging.INFO, "watch.stopped", "the folder is no longer watched", seconds=seconds)
 
 
 def _reason(error: Exception) -> str:

@@ -39,7 +39,10 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "watch.stopped": "The process has ended. `seconds` since its start.",
         "package.moved": "The import of a package from the folder has ended. `run`, `folder` (done, held, rejected).",
         "package.invalid": "A link, folder or special file was named like a package; it is in rejected. `type`.",
-        "package.obstacle": "Such a file cannot be moved. Remove it, or other starts of the import fail. `reason`.",
+        "package.unmovable": (
+            "A package, or a link, folder or special file that is named like one, cannot be moved. Remove it: until"
+            " then, `--once` exits with 1. `reason`."
+        ),
         "package.postponed": "A package from the folder cannot be imported now, and is tried again. `reason`.",
         "webhook.failed": (
             "An attempt failed. `tenant`, `webhook`, `delivery` (id of the event), `status`, `reason`, `ms`."

@@ -73,4 +73,4 @@ def test_oldest_file_is_first(folder: Folder) -> None:
     folder.complete_after(0)
     assert folder.complete_after(10) == ["b.zip", "c.zip", "a.zip"]
     folder.files.forget(folder.path / "a.zip")
-    assert folder.files.count == 2
+    assert len(folder.files.paths) == 2

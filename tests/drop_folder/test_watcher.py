@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import stat
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -21,7 +24,8 @@ from chalk_flask.settings import Settings, load_settings
 from chalk_flask.settings.data_folder import StoreIdFile
 from chalk_flask.storage import COLLECTIONS, LazyStore
 from tests.support.packages import PackageBuilder, package_with_users
-from tests.support.storage.failures import public_folder, without_root
+from tests.support.storage.failures import UNPRIVILEGED_USER_ID, public_folder, without_root
+from tests.support.storage.owners import owner_of
 
 pytestmark = pytest.mark.on_backend("sqlite")
 
@@ -39,7 +43,7 @@ class DropFolderCase:
         self.settings: Settings = load_settings(
             {"storage": f"sqlite:///{self.store_file}", "data": str(folder / "data")}
         )
-        self.folder = DropFolder(self.path)
+        self.folder = DropFolder(self.path, self.store_file)
 
     def drop(self, package: PackageBuilder, name: str = "district.zip") -> None:
         """Put a package into the folder."""
@@ -143,19 +147,126 @@ def test_entries_that_are_no_files_are_rejected(case: DropFolderCase, tmp_path: 
         assert report.read_text(encoding="utf-8") == f"{INVALID_REPORT.format(kind)}\n"
 
 
-def test_folder_that_cannot_be_moved_does_not_block_packages(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.fixture
+def public_case(tmp_path: Path) -> Iterator[DropFolderCase]:
+    """Yield a drop folder that every user can use. One import has loaded all modules, which others may not read."""
+    earlier = DropFolderCase(tmp_path)
+    earlier.drop(package_with_users(10))
+    assert earlier.run().outcomes == {"done"}
     with public_folder() as path:
         case = DropFolderCase(path)
         case.path.chmod(0o777)
-        folder = case.path / "folder.zip"
-        folder.mkdir(mode=0o555)
+        yield case
+
+
+def event_names(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [getattr(record, "event", "") for record in caplog.records]
+
+
+def test_folder_that_cannot_be_moved_does_not_block_packages(
+    public_case: DropFolderCase, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = public_case.path / "folder.zip"
+    folder.mkdir(mode=0o555)
+    public_case.drop(package_with_users(10))
+    with without_root():
+        watcher = public_case.run()
+    assert (watcher.outcomes, watcher.has_failed, watcher.has_unmovable) == ({"done"}, False, True)
+    assert list((public_case.path / "rejected").iterdir()) == []
+    assert "package.unmovable" in event_names(caplog)
+    folder.chmod(0o777)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can create files of two users")
+def test_package_that_cannot_be_moved_does_not_block_others(
+    public_case: DropFolderCase, caplog: pytest.LogCaptureFixture
+) -> None:
+    case = public_case
+    for name in ("a.zip", "Family1.zip"):  # in a sticky folder, only its owner can move a file
+        case.drop(package_with_users(10), name)
+        os.utime(case.path / name, (1, 1))
+    case.drop(package_with_users(11), "mine.zip")
+    os.chown(case.path / "mine.zip", UNPRIVILEGED_USER_ID, UNPRIVILEGED_USER_ID)
+    case.path.chmod(0o1777)
+    with without_root():
+        watcher = case.run()
+    assert (watcher.outcomes, watcher.has_failed, watcher.has_unmovable) == ({"done"}, False, True)
+    assert case.files() == ["Family1.zip", "a.zip", *(f"done/20261129T043000Z-mine.zip{end}" for end in ("", ".txt"))]
+    assert list((case.path / "working").iterdir()) == []
+    assert event_names(caplog).count("package.unmovable") == 1
+    assert "Family1" not in caplog.text
+
+
+def test_watcher_waits_while_the_folder_is_gone(
+    case: DropFolderCase, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalk_flask.drop_folder.watcher.POLL_SECONDS", 0.01)
+    monkeypatch.setattr("chalk_flask.drop_folder.watcher.RETRY_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    watcher = case.watcher()
+    thread = Thread(target=watcher.run)
+    thread.start()
+    try:
+        wait_for(lambda: (case.path / "working").exists())
+        away = case.path.rename(case.path.with_name("away"))
+        wait_for(lambda: "package.postponed" in event_names(caplog))
+        shutil.rmtree(away)
+        case.path.mkdir()
         case.drop(package_with_users(10))
-        with without_root():
-            watcher = case.run()
-        assert (watcher.outcomes, watcher.has_failed, watcher.has_obstacles) == ({"done"}, False, True)
-        assert list((case.path / "rejected").iterdir()) == []
-        folder.chmod(0o777)
-    assert "package.obstacle" in [getattr(record, "event", "") for record in caplog.records]
+        wait_for(lambda: watcher.outcomes == {"done"})
+    finally:
+        watcher.stop()
+        thread.join()
+    names = event_names(caplog)
+    assert (names.count("watch.started"), names[-1]) == (1, "watch.stopped")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_creates_belongs_to_the_owner_of_the_store(public_case: DropFolderCase) -> None:
+    case = public_case
+    os.chown(case.path.parent, UNPRIVILEGED_USER_ID, UNPRIVILEGED_USER_ID)
+    case.drop(package_with_users(10))
+    with case.folder.lock():
+        claimed = case.folder.claim(case.path / "district.zip", NOW)
+        assert claimed
+        claimed.count_start()
+    assert {owner_of(path)[0] for path in case.path.rglob("*") if path.suffix != ".zip"} == {UNPRIVILEGED_USER_ID}
+    case.run()
+    case.drop(package_with_users(11))
+    assert owner_of(case.path / "done" / "20261129T043000Z-district.zip.txt")[0] == UNPRIVILEGED_USER_ID
+    with without_root():
+        watcher = case.run()
+    assert (watcher.outcomes, watcher.has_failed) == ({"done"}, False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", ["done", ".chalk-flask.lock"])
+def test_subfolder_or_lock_of_another_user_is_named(name: str, public_case: DropFolderCase) -> None:
+    with public_case.folder.lock():
+        pass
+    os.chown(public_case.path, UNPRIVILEGED_USER_ID, UNPRIVILEGED_USER_ID)
+    for path in public_case.path.iterdir():
+        if path.name != name:
+            os.chown(path, UNPRIVILEGED_USER_ID, UNPRIVILEGED_USER_ID)
+    with without_root(), pytest.raises(DropFolderError, match=f"{name} belongs to another user: give it to the user"):
+        public_case.run()
+
+
+def test_lock_that_is_a_link_changes_nothing(case: DropFolderCase, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("content", encoding="utf-8")
+    mode = target.stat().st_mode
+    (case.path / ".chalk-flask.lock").symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"):
+        case.run()
+    assert (target.read_text(encoding="utf-8"), target.stat().st_mode) == ("content", mode)
 
 
 def test_import_that_ended_before_a_crash_is_not_repeated(case: DropFolderCase) -> None:
@@ -234,12 +345,12 @@ def test_folder_has_one_watcher(case: DropFolderCase) -> None:
     with case.folder.lock(), pytest.raises(DropFolderError, match="another process"):
         case.run()
     with pytest.raises(DropFolderError, match="there is no folder"):
-        DropFolderWatcher(DropFolder(case.path / "x"), case.settings, "default", ImportChoices(), 0, "test").run(
-            once=True
-        )
+        DropFolderWatcher(
+            DropFolder(case.path / "x", case.store_file), case.settings, "default", ImportChoices(), 0, "test"
+        ).run(once=True)
 
 
 def test_subfolder_that_is_a_link_is_not_used(case: DropFolderCase, tmp_path: Path) -> None:
     (case.path / "done").symlink_to(tmp_path)
-    with pytest.raises(DropFolderError, match="is not a folder of this user"):
+    with pytest.raises(DropFolderError, match="done is not a folder: remove it"):
         case.run()

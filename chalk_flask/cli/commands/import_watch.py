@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["watch_folder"]
 
-log = logging.getLogger(__name__)
-
 
 def watch_folder(
     path: Path, settings: Settings, tenant: str, choices: ImportChoices, *, settle_seconds: int, once: bool
@@ -36,32 +32,22 @@ def watch_folder(
     from chalk_flask.data_folder import check_data_folder
     from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
     from chalk_flask.logs import configure_logging
+    from chalk_flask.settings.storage_location import storage_location
     from chalk_flask.storage import LazyStore
 
     check_durable(settings.storage)
     with LazyStore(settings.storage, lambda opened: check_data_folder(opened, settings)) as store:
         check_tenant(store, tenant)
     configure_logging(settings)
-    watcher = DropFolderWatcher(DropFolder(path), settings, tenant, choices, settle_seconds, current_user())
-    with _log_start_and_end(tenant), _stop_on_signals(watcher):
+    folder = DropFolder(path, Path(storage_location(settings.storage)))
+    watcher = DropFolderWatcher(folder, settings, tenant, choices, settle_seconds, current_user())
+    with _stop_on_signals(watcher):
         try:
             watcher.run(once=once)
         except DropFolderError as error:
             raise CommandError(str(error)) from error
     if once:
         _exit_with(watcher)
-
-
-@contextmanager
-def _log_start_and_end(tenant: str) -> Iterator[None]:
-    from chalk_flask import __version__
-    from chalk_flask.logs import log_event
-
-    started = time.monotonic()
-    log_event(log, logging.INFO, "watch.started", "the folder is watched", tenant=tenant, version=__version__)
-    yield
-    seconds = round(time.monotonic() - started, 1)
-    log_event(log, logging.INFO, "watch.stopped", "the folder is no longer watched", seconds=seconds)
 
 
 @contextmanager
@@ -76,7 +62,7 @@ def _stop_on_signals(watcher: DropFolderWatcher) -> Iterator[None]:
 
 
 def _exit_with(watcher: DropFolderWatcher) -> None:
-    if watcher.has_failed or watcher.has_obstacles or "rejected" in watcher.outcomes:
+    if watcher.has_failed or watcher.has_unmovable or "rejected" in watcher.outcomes:
         raise click.exceptions.Exit(1)
     if "held" in watcher.outcomes:
         raise click.exceptions.Exit(3)

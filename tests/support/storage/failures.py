@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["FULL_DEVICE", "file_size_limit", "public_folder", "without_root"]
+__all__ = ["FULL_DEVICE", "UNPRIVILEGED_USER_ID", "file_size_limit", "public_folder", "without_root"]
 
 FULL_DEVICE = Path("/dev/full")
 """Device on which every write fails because no space is left."""
