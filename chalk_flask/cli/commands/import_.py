@@ -66,9 +66,7 @@ __all__ = ["import_command"]
 @click.option("--once", is_flag=True, help="With --watch: end when no file is left, instead of waiting for new ones.")
 @as_json_option
 @settings_options("data", "upload_max_mb", "log_level", "log_format", *IMPORT_SETTINGS)
-@click.pass_context
 def import_command(
-    ctx: click.Context,
     path: Path | None,
     tenant: str,
     dry_run: bool,
@@ -107,7 +105,7 @@ def import_command(
         settings = settings_from_options(options)
         watch_folder(watch, settings, tenant, choices, settle_seconds=settle, once=once)
         return
-    if once or ctx.get_parameter_source("settle") is not ParameterSource.DEFAULT:
+    if once or click.get_current_context().get_parameter_source("settle") is not ParameterSource.DEFAULT:
         raise click.UsageError("--settle and --once require --watch")
     if path is None:
         raise click.UsageError("Missing argument 'PATH', or the option --watch")
