@@ -28,6 +28,7 @@ from bench.reads import (
     LoadSettings,
     measure_growth,
     measure_observability,
+    measure_processes,
     measure_reads,
     measure_stream,
     measure_walk,
@@ -37,7 +38,18 @@ from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, 
 from bench.webhooks import measure_webhooks
 
 READ_PARTS: Final = frozenset({"reads", "stream", "walk", "access"})
-PARTS: Final = ("import", "reads", "stream", "walk", "access", "observability", "webhooks", "availability", "console")
+PARTS: Final = (
+    "import",
+    "reads",
+    "stream",
+    "walk",
+    "access",
+    "observability",
+    "processes",
+    "webhooks",
+    "availability",
+    "console",
+)
 FORMER_PART_NAMES: Final = {"ways-in": "access"}
 
 
@@ -152,6 +164,8 @@ def _measure_parts(
         yield from _measure_reads(options, load, folder, storage, parts)
     if "observability" in parts:
         yield from measure_observability(storage, load)
+    if "processes" in parts:
+        yield from measure_processes(storage, load)
     if "webhooks" in parts:
         yield from measure_webhooks(storage, options.users // 10, load)
     if "availability" in parts:

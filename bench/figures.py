@@ -50,6 +50,8 @@ TARGETS: Final = {
     "put": Target("≤", 10),
     "put.lost": Target("≤", 0),
     "observability": Target("≤", 1.03),
+    "processes.get": Target("≥", 1.7),
+    "processes.page0": Target("≥", 1.7),
     "webhooks.per_second": Target("≥", 300),
     "webhooks.p99_ratio": Target("≤", 2),
     "webhooks.rss_mb": Target("≤", 50),

@@ -20,6 +20,7 @@ __all__ = [
     "LoadSettings",
     "measure_growth",
     "measure_observability",
+    "measure_processes",
     "measure_reads",
     "measure_stream",
     "measure_walk",
@@ -159,6 +160,20 @@ def measure_observability(storage: str, load: LoadSettings) -> Iterator[Figure]:
     base, *others = (min(side) for side in zip(*rounds, strict=True))
     for name, own in zip(("observability", "observability.log_requests"), others, strict=True):
         yield Figure(name, own / base, f"{own * 1e6:.0f} µs of CPU per read over {base * 1e6:.0f} without")
+
+
+def measure_processes(storage: str, load: LoadSettings) -> Iterator[Figure]:
+    """Yield the rates of single reads and pages of two processes over those of one.
+
+    The load generator takes CPU time from both, so a light one (wrk) shows more of the gain.
+    """
+    with chalk_server(storage) as one, chalk_server(storage, "--processes", "2") as two:
+        paths = read_paths(one)
+        for name in ("get", "page0"):
+            rounds = load.alternate((two, paths[name]), (one, paths[name]))
+            rates = [median(side) for side in zip(*rounds, strict=True)]
+            note = f"{rates[0]:,.0f} responses/s of two processes over {rates[1]:,.0f} of one, load by {load.tool}"
+            yield Figure(f"processes.{name}", median(own / base for own, base in rounds), note)
 
 
 def measure_growth(small: Server, large: Server, load: LoadSettings) -> Iterator[Figure]:

@@ -24,8 +24,8 @@ class CrashLoopError(Exception):
 class RestartPolicy:
     """Memory of early deaths, which delay the next start.
 
-    A process that served and was killed by SIGKILL is replaced at once: a person, or the system for lack of memory, has
-    killed it, and its program did not fail.
+    The death by SIGKILL counts as none: a person, or the system for lack of memory, has killed the process, and its
+    program did not fail.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,9 @@ class RestartPolicy:
         """
         while self._early_deaths and self._early_deaths[0] < now - CRASH_LOOP_SECONDS:
             self._early_deaths.popleft()
-        if age >= EARLY_SECONDS or (was_ready and status == -signal.SIGKILL):
+        if status == -signal.SIGKILL:
+            return 0.0 if was_ready else DELAYS_SECONDS[1]
+        if age >= EARLY_SECONDS:
             return 0.0
         self._early_deaths.append(now)
         if len(self._early_deaths) >= MAX_EARLY_DEATHS:

@@ -79,7 +79,7 @@ def test_help_lists_every_part_in_plain_names(capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["--help"])
     output = capsys.readouterr().out
-    assert "{import,reads,stream,walk,access,observability,webhooks,availability,console}" in output
+    assert "{import,reads,stream,walk,access,observability,processes,webhooks,availability,console}" in output
     assert "ways-in" not in output, "a former name that is still accepted"
 
 

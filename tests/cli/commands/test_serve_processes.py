@@ -21,15 +21,18 @@ from joserfc import jwt
 from chalk_flask.auth.clients.assertions import JWT_BEARER
 from chalk_flask.cli import main
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, read_until, stop_process
+from tests.support.console.client import filled, find_form
 from tests.support.deliveries import wait_until
 from tests.support.keys import ec_key, make_jwks
 from tests.support.metrics import parse_samples
+from tests.support.processes.alternating_browser import AlternatingBrowser
 from tests.support.processes.supervised_service import SupervisedService, connection_to_each, get, supervised_service
 
 pytestmark = pytest.mark.slow
 
 PUBLIC_URL = "https://roster.example.org"
 ORGS = "/ims/oneroster/v1p1/orgs"
+TOKENS = "/settings/api-tokens"
 
 
 def run_in(folder: Path, *args: str) -> str:
@@ -118,6 +121,25 @@ def test_assertion_is_accepted_once_by_all_processes_and_after_a_reload(
     service.process.send_signal(signal.SIGHUP)
     wait_until(lambda: len(service.pids()) == 2 and not {*former} & {*service.pids()})
     assert list(service.from_each(request_token).values()) == [401, 401]
+
+
+def test_console_works_if_each_request_reaches_another_process(service: SupervisedService, folder: Path) -> None:
+    password = json.loads(run_in(folder, "admin", "create", "kim", "--role", "owner", "--json"))["password"]
+    with connection_to_each(service.port, service.pids()) as connections:
+        browser = AlternatingBrowser(connections.values())
+        assert browser.submit("/login", "/login", name="kim", password=password).status == 200
+        form = find_form(browser.get(f"{TOKENS}/new").text, TOKENS)
+        fields = dict(filled(form, {"label": "Reading app"}))
+        first, again = browser.post(TOKENS, fields), browser.post(TOKENS, fields)
+        assert first.location.startswith(f"{TOKENS}/")
+        assert again.location == first.location, "another process knows the submission"
+        secret = re.search(r"chk_live_[0-9a-f]{40}", browser.get(first.location).text)
+        assert secret
+        assert [get(each, ORGS, secret[0])[0] for each in connections.values()] == [200, 200]
+        assert secret[0] not in browser.get(first.location).text, "it is shown once"
+        revoked = browser.submit(first.location, f"{first.location}/revoke")
+        assert "is revoked" in revoked.text, "the message of another process"
+        assert [get(each, ORGS, secret[0])[0] for each in connections.values()] == [401, 401]
 
 
 def test_changed_roster_is_served_by_every_process(service: SupervisedService, folder: Path) -> None:
