@@ -100,12 +100,14 @@ def run_supervisor(
 def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker: bool) -> None:
     """Serve as one of several processes, until SIGTERM or the death of the supervisor."""
     from chalk_flask.metrics import use_process_number
-    from chalk_flask.server import serve
+    from chalk_flask.server import StandbyListeners, serve
     from chalk_flask.supervisor import Report
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles it
+    listeners = assignment.open_listeners()
+    own, standby = listeners.pop(assignment.slot), StandbyListeners(listeners)
     supervisor = assignment.open_control()
-    supervisor.stop_with_supervisor()
+    supervisor.watch(on_cover=standby.select)
     use_process_number(assignment.number)
     with open_service(options, with_worker=with_worker) as (app, services):
         serve(
@@ -115,7 +117,8 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
             body_limit_of(services),
             lambda _: supervisor.report(Report.STOPPING),
             on_check=lambda: supervisor.report(Report.ALIVE),
-            listeners=assignment.open_listeners(),
+            listeners=own,
+            standby=standby,
         )
 
 

@@ -4,6 +4,7 @@
 """
 
 from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, BodyLimit, BodyRejection, RequestHead
+from chalk_flask.server.listener import StandbyListeners
 from chalk_flask.server.server import BACKLOG, SHUTDOWN_SECONDS, BindError, listen, local_url, serve
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "BodyLimit",
     "BodyRejection",
     "RequestHead",
+    "StandbyListeners",
     "listen",
     "local_url",
     "serve",

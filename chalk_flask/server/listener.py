@@ -16,7 +16,7 @@ from chalk_flask.server.parked_response import ParkingApplication
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from wsgiref.types import WSGIApplication
 
     from waitress.adjustments import Adjustments
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from chalk_flask.server.socket_map import SocketMap
     from chalk_flask.settings import Settings
 
-__all__ = ["APPLICATION_POLL_SECONDS", "Listener", "PolledResponses"]
+__all__ = ["APPLICATION_POLL_SECONDS", "Listener", "PolledResponses", "StandbyListeners"]
 
 APPLICATION_POLL_SECONDS = 0.1
 """Interval at which a response that waits for the application is asked again."""
@@ -67,6 +67,7 @@ class Listener(TcpWSGIServer):
     channel_class = Channel
     task_dispatcher: ShortRequestFirstDispatcher
     _map: SocketMap
+    _fileno: int | None
 
     def __init__(
         self,
@@ -93,6 +94,7 @@ class Listener(TcpWSGIServer):
         if settings.trusted_proxy:
             self.application = ForwardedHeaders(self.application, settings.trusted_proxy)
         self.application = ParkingApplication(self.application)
+        self._listening = listener
         self.connections = connections
         self.large_bodies = large_bodies
         self._waiting = waiting
@@ -105,6 +107,22 @@ class Listener(TcpWSGIServer):
     def readable(self) -> bool:
         """Return True while connections are accepted. Too many connections do not stop that: others are closed."""
         return self.accepting
+
+    def pause(self) -> None:
+        """Leave new connections to the other processes that listen on this socket."""
+        if self._fileno is not None:
+            self.del_channel()
+
+    def resume(self) -> None:
+        """Accept connections again."""
+        if self._fileno is None:
+            self._fileno = self._listening.fileno()
+            self.add_channel()
+
+    def leave(self) -> None:
+        """Accept no more connections, and close the socket. Other processes keep theirs."""
+        self.pause()
+        self._listening.close()
 
     def pull_trigger(self) -> None:
         """Wake the server loop, unless this thread has ended a response and its connection waits for a request."""
@@ -170,3 +188,46 @@ class Listener(TcpWSGIServer):
         self._waiting.add(channel)
         if is_first:
             self.pull_trigger()  # the loop may sleep for longer
+
+
+class StandbyListeners:
+    """Listening sockets of other processes by slot, from which this process accepts while those are missing.
+
+    Any thread calls `select`. The server calls the other methods.
+    """
+
+    def __init__(self, sockets: Mapping[int, Sequence[socket.socket]]) -> None:
+        self._sockets = sockets
+        self._listeners: dict[int, list[Listener]] = {}
+        self._selected: frozenset[int] = frozenset()
+        self.has_changed = False
+        """True if `apply` must be called."""
+
+    def select(self, slots: Iterable[int]) -> None:
+        """Accept from the sockets of these slots, and from no other ones, soon after this call."""
+        self._selected = frozenset(slots)
+        self.has_changed = True
+        for listeners in list(self._listeners.values())[:1]:
+            listeners[0].pull_trigger()
+
+    def open(self, make_listener: Callable[[socket.socket], Listener]) -> None:
+        """Create a listener for each socket. None accepts connections before it is selected."""
+        self._listeners = {slot: [make_listener(each) for each in sockets] for slot, sockets in self._sockets.items()}
+        self.apply()
+
+    def apply(self) -> None:
+        """Accept from the sockets that are selected now."""
+        self.has_changed = False
+        selected = self._selected
+        for slot, listeners in self._listeners.items():
+            for listener in listeners:
+                if slot in selected:
+                    listener.resume()
+                else:
+                    listener.pause()
+
+    def close(self) -> None:
+        """Accept no more connections, and close the sockets. The other processes keep theirs."""
+        listeners, self._listeners = self._listeners, {}
+        for listener in (each for slot in listeners.values() for each in slot):
+            listener.leave()

@@ -22,7 +22,7 @@ from chalk_flask.server.connection_limits import Connections
 from chalk_flask.server.descriptors import reserve_descriptors
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
 from chalk_flask.server.large_bodies import BodyLimit, LargeBodies
-from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses
+from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses, StandbyListeners
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
 from chalk_flask.server.socket_map import make_socket_map
 from chalk_flask.settings import Settings
@@ -60,6 +60,7 @@ def serve(
     *,
     on_check: Callable[[], None] | None = None,
     listeners: Sequence[socket.socket] = (),
+    standby: StandbyListeners | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let active requests finish within SHUTDOWN_SECONDS and return.
 
@@ -67,8 +68,8 @@ def serve(
     contains the port that was chosen. `body_limit` decides about bodies that are larger than 1 MiB; without it, they
     are rejected. `on_stop` is called with the number of the signal, before active requests are completed. A second
     signal stops at once. `on_check` is called about once per second by the loop that reads the sockets. `listeners` are
-    sockets that listen already; they are closed. Call this in the main thread, which receives the signals. Raises
-    BindError.
+    sockets that listen already, and `standby` those of other processes; all are closed. Call this in the main thread,
+    which receives the signals. Raises BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = listeners or listen(settings.host, settings.port)
@@ -76,13 +77,19 @@ def serve(
     connections = Connections(settings, reserve_descriptors(settings.connection_limit))
     dispatcher = ShortRequestFirstDispatcher()
     dispatcher.set_thread_count(settings.threads)
-    loop = _Loop(dispatcher, connections, on_check)
+    loop = _Loop(dispatcher, connections, on_check, standby)
     adjustments = Adjustments(**_adjustments(settings))
     large_bodies = LargeBodies(body_limit)
-    for listener in listeners:
-        Listener(
+
+    def make_listener(listener: socket.socket) -> Listener:
+        return Listener(
             app, settings, listener, adjustments, loop.sockets, dispatcher, connections, loop.waiting, large_bodies
         )
+
+    for listener in listeners:
+        make_listener(listener)
+    if standby is not None:
+        standby.open(make_listener)
     try:
         with _signals(loop.sockets) as received:
             if ready:
@@ -91,6 +98,8 @@ def serve(
                 loop.run_once()
             if on_stop:
                 on_stop(received[0])
+            if standby is not None:
+                standby.close()
             _drain(loop, received)
     finally:
         dispatcher.shutdown()
@@ -105,8 +114,9 @@ class _Loop:
         dispatcher: ShortRequestFirstDispatcher,
         connections: Connections,
         on_check: Callable[[], None] | None = None,
+        standby: StandbyListeners | None = None,
     ) -> None:
-        self._on_check = on_check
+        self._on_check, self._standby = on_check, standby
         self.sockets = make_socket_map()
         self.waiting = PolledResponses()
         self._dispatcher = dispatcher
@@ -126,6 +136,8 @@ class _Loop:
             self._connections.make_room()
         if self.waiting.channels:
             self.waiting.resume_due()
+        if self._standby is not None and self._standby.has_changed:
+            self._standby.apply()
         if time.monotonic() >= self._next_check:
             self._connections.close_overdue()
             self._next_check = time.monotonic() + DEADLINE_CHECK_SECONDS

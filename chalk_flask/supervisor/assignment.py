@@ -8,10 +8,10 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, Final, Self
+from typing import Final, Self
 
 __all__ = ["ASSIGNMENT_VARIABLE", "Assignment", "Report"]
 
@@ -19,6 +19,10 @@ ASSIGNMENT_VARIABLE: Final = "_CHALK_FLASK_ASSIGNMENT"
 """Environment variable with the assignment as JSON. Its name is not that of a setting."""
 ORPHAN_SECONDS: Final = 40.0
 """Time after which a process whose supervisor has died ends in any case. Active requests may take 30 seconds."""
+
+
+COVER_BIT: Final = 0x80
+"""Bit of a byte from the supervisor that begins to cover a slot. Without it, the byte ends that. Slots are below."""
 
 
 class Report(bytes, Enum):
@@ -31,13 +35,14 @@ class Report(bytes, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Descriptors of the listening sockets and of the connection to the supervisor, and the number of the process.
+    """Slot and number of a process, and descriptors of the sockets of all slots and of the supervisor's connection.
 
-    A number is used again when its process has ended. Methods that report never wait, and never fail.
+    A number is used again when its process has ended.
     """
 
+    slot: int
     number: int
-    listeners: Sequence[int]
+    listeners: Sequence[Sequence[int]]
     control: int
 
     @classmethod
@@ -50,24 +55,27 @@ class Assignment:
         """Return the value of the environment variable."""
         return json.dumps(asdict(self))
 
-    def open_listeners(self) -> list[socket.socket]:
-        """Return the listening sockets. Call it once."""
-        return [_without_inheritance(socket.socket(fileno=descriptor)) for descriptor in self.listeners]
+    def open_listeners(self) -> dict[int, list[socket.socket]]:
+        """Return the listening sockets of each slot. Call it once."""
+        return {slot: [_open(each) for each in descriptors] for slot, descriptors in enumerate(self.listeners)}
 
     def open_control(self) -> SupervisorConnection:
         """Return the connection to the supervisor. Call it once."""
-        return SupervisorConnection(_without_inheritance(socket.socket(fileno=self.control)))
+        return SupervisorConnection(_open(self.control))
 
 
 class SupervisorConnection:
-    """Connection of a serving process to its supervisor. Thread-safe."""
+    """Connection of a serving process to its supervisor. Thread-safe. A report never waits, and never fails."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
 
-    def stop_with_supervisor(self) -> None:
-        """Stop this process as SIGTERM does when the supervisor has died. Starts a thread that waits for that."""
-        threading.Thread(target=self._wait_for_death, name="supervisor watch", daemon=True).start()
+    def watch(self, on_cover: Callable[[frozenset[int]], None] = lambda _: None) -> None:
+        """Stop this process as SIGTERM does when the supervisor has died. Starts a thread that waits for that.
+
+        It calls `on_cover` with the slots that this process must cover, whenever the supervisor changes them.
+        """
+        threading.Thread(target=self._run, args=(on_cover,), name="supervisor watch", daemon=True).start()
 
     def report(self, report: Report) -> None:
         """Send a report. It is dropped if the supervisor does not read, or is dead."""
@@ -76,20 +84,27 @@ class SupervisorConnection:
         except OSError:
             return
 
-    def _wait_for_death(self) -> None:
-        self._read_to_end()
+    def _run(self, on_cover: Callable[[frozenset[int]], None]) -> None:
+        covered: set[int] = set()
+        while changes := self._receive():
+            for change in changes:
+                slot = change & ~COVER_BIT
+                covered = covered | {slot} if change & COVER_BIT else covered - {slot}
+            on_cover(frozenset(covered))
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(ORPHAN_SECONDS)
         os._exit(1)
 
-    def _read_to_end(self) -> None:
+    def _receive(self) -> bytes:
+        """Return the next bytes of the supervisor; empty if it has died."""
         try:
-            while self._connection.recv(64):
-                pass
+            return self._connection.recv(64)
         except OSError:
-            return
+            return b""
 
 
-def _without_inheritance(opened: Any) -> Any:
+def _open(descriptor: int) -> socket.socket:
+    """Return the socket of a descriptor, which processes of this one do not inherit."""
+    opened = socket.socket(fileno=descriptor)
     opened.set_inheritable(False)
     return opened

@@ -10,11 +10,12 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import chalk_flask
-from chalk_flask.supervisor.assignment import ASSIGNMENT_VARIABLE, Assignment, Report
+from chalk_flask.supervisor.assignment import ASSIGNMENT_VARIABLE, COVER_BIT, Assignment, Report
 from chalk_flask.supervisor.service_manager import NOTIFY_VARIABLES
 
 __all__ = ["Launcher", "ServingProcess"]
@@ -40,6 +41,7 @@ class ServingProcess:
         """True once it accepts no more connections."""
         self.kill_at: float | None = None
         """Time at which it is killed unless it has ended."""
+        self._covered: frozenset[int] = frozenset()
 
     @property
     def pid(self) -> int:
@@ -63,6 +65,14 @@ class ServingProcess:
                 self.last_answer = time.monotonic()
                 self.is_ready = self.is_ready or bytes([code]) == Report.READY.value
                 self.is_stopping = self.is_stopping or bytes([code]) == Report.STOPPING.value
+
+    def cover(self, slots: frozenset[int]) -> None:
+        """Let it accept connections of these slots too, and of no other ones."""
+        begun, ended = slots - self._covered, self._covered - slots
+        if begun or ended:
+            with suppress(OSError):
+                self.control.send(bytes([*(slot | COVER_BIT for slot in begun), *ended]), socket.MSG_DONTWAIT)
+                self._covered = slots
 
     def stop(self, timeout: float) -> None:
         """Let it complete its requests. A second call ends it at once."""
@@ -94,17 +104,17 @@ class Launcher:
         self._environ = {name: value for name, value in os.environ.items() if name not in NOTIFY_VARIABLES}
         self._environ.update(environ)
 
-    def start(self, slot: int, number: int, listeners: Sequence[socket.socket]) -> ServingProcess:
-        """Start a process. Raises OSError."""
+    def start(self, slot: int, number: int, listeners: Sequence[Sequence[socket.socket]]) -> ServingProcess:
+        """Start the process of a slot; `listeners` are the sockets of all slots. Raises OSError."""
         own, its = socket.socketpair()
         with its:
-            descriptors = [listener.fileno() for listener in listeners]
-            assignment = Assignment(number, descriptors, its.fileno())
+            descriptors = [[each.fileno() for each in sockets] for sockets in listeners]
+            assignment = Assignment(slot, number, descriptors, its.fileno())
             try:
                 process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(*descriptors, its.fileno()),
+                    pass_fds=(*chain.from_iterable(descriptors), its.fileno()),
                     env=self._environ | {ASSIGNMENT_VARIABLE: assignment.encode()},
                     process_group=0,  # so that it does not receive Ctrl-C together with the supervisor
                 )

@@ -27,7 +27,10 @@ DRAIN_SECONDS: Final = SHUTDOWN_SECONDS + 5
 START_SECONDS: Final = 300.0
 """Time within which a process must be ready that replaces another one. The first start has no limit: it may migrate."""
 SILENT_SECONDS: Final = 10.0
-"""Time without an answer of a process, which comes once per second, after which systemd's watchdog is not reset."""
+"""Time without an answer of a process, which comes once per second, after which others cover it.
+
+The watchdog of systemd is not reset then.
+"""
 HUNG_SECONDS: Final = 30.0
 """Time without an answer after which a process is killed and replaced."""
 
@@ -95,7 +98,8 @@ class Supervisor:
         self._collect()
         self._complete_start()
         self._kill_overdue()
-        self._manager.notify_alive(self._all_answer)
+        self._cover_missing()
+        self._manager.notify_alive(lambda: not self._missing_slots())
 
     def _timeout(self) -> float:
         waits = [due - time.monotonic() for due in self._due.values()]
@@ -138,7 +142,7 @@ class Supervisor:
         used = {process.number for process in self._processes}
         number = next(each for each in range(1, len(used) + 2) if each not in used)
         try:
-            process = self._launcher.start(slot, number, self._listeners[slot])
+            process = self._launcher.start(slot, number, self._listeners)
         except OSError as error:
             log.error("a serving process cannot be started: %s", error.strerror)
             if generation == self._starting:
@@ -243,10 +247,21 @@ class Supervisor:
                 log.warning("serving process %d does not answer or end in time, and is killed", process.pid)
                 process.kill()
 
-    def _all_answer(self) -> bool:
+    def _missing_slots(self) -> frozenset[int]:
+        """Return the slots whose process is dead, stops, starts or does not answer."""
+        return frozenset(range(len(self._listeners))) - {process.slot for process in self._answering()}
+
+    def _cover_missing(self) -> None:
+        """Let the processes that answer accept the connections of missing ones."""
+        if not self._is_stopping:
+            missing = self._missing_slots()
+            for process in self._answering():
+                process.cover(missing)
+
+    def _answering(self) -> list[ServingProcess]:
         earliest = time.monotonic() - SILENT_SECONDS
-        answering = {each.slot for each in self._of(self._generation) if each.serves and each.last_answer >= earliest}
-        return len(answering) == len(self._listeners)
+        present = self._of(self._generation)
+        return [each for each in present if each.is_ready and each.serves and each.last_answer >= earliest]
 
     def _of(self, generation: int | None) -> list[ServingProcess]:
         return [process for process, own in self._processes.items() if own == generation]

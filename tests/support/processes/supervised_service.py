@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,11 +18,24 @@ from typing import TypeVar
 from tests.support.deliveries import wait_until
 from tests.support.paths import ROOT
 
-__all__ = ["SupervisedService", "connection_to_each", "processes_of", "supervised_service"]
+__all__ = [
+    "SupervisedService",
+    "connection_to_each",
+    "processes_of",
+    "serving_processes",
+    "supervised_service",
+    "wait_patiently",
+]
 
-MAX_CONNECTIONS = 64
+PATIENCE_SECONDS = 60.0
+"""Maximum time to wait for processes, also on a machine that does much else."""
 
 Result = TypeVar("Result")
+
+
+def wait_patiently(condition: Callable[[], object]) -> None:
+    """Wait until the condition is true; fail after PATIENCE_SECONDS."""
+    wait_until(condition, PATIENCE_SECONDS)
 
 
 def processes_of(pid: int) -> list[int]:
@@ -52,7 +66,7 @@ class SupervisedService:
 
     def wait_for_log(self, pattern: str) -> re.Match[str]:
         """Return the first match in the log, and wait for it."""
-        wait_until(lambda: re.search(pattern, self.log) or self.process.poll() is not None)
+        wait_patiently(lambda: re.search(pattern, self.log) or self.process.poll() is not None)
         found = re.search(pattern, self.log)
         assert found, self.log
         return found
@@ -74,10 +88,11 @@ class SupervisedService:
         with connection_to_each(self.port, self.pids()) as connections:
             return {pid: request(connection) for pid, connection in connections.items()}
 
-    def stop(self) -> int:
-        """Send SIGTERM and return the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+    def reload(self) -> None:
+        """Send SIGHUP, and wait until new processes serve."""
+        count = self.log.count("service.reloaded")
+        self.process.send_signal(signal.SIGHUP)
+        wait_patiently(lambda: self.log.count("service.reloaded") > count)
 
 
 def get(
@@ -94,43 +109,58 @@ def get(
 def connection_to_each(port: int, pids: list[int]) -> Iterator[dict[int, http.client.HTTPConnection]]:
     """Yield a connection to each process that serves a port. Each has answered a request."""
     found: dict[int, http.client.HTTPConnection] = {}
+    end = time.monotonic() + PATIENCE_SECONDS
     with ExitStack() as stack:
-        for _ in range(MAX_CONNECTIONS):
+        while len(found) < len(pids):
+            assert time.monotonic() < end, f"connections reached {len(found)} of {len(pids)} processes"
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-            stack.callback(connection.close)
             get(connection, "/healthz")
             assert connection.sock is not None
-            found.setdefault(_server_of(connection.sock, pids), connection)
-            if len(found) == len(pids):
-                yield found
-                return
-    raise AssertionError(f"{MAX_CONNECTIONS} connections reached {len(found)} of {len(pids)} processes")
+            pid = _server_of(connection.sock, pids)
+            if pid == 0 or pid in found:
+                connection.close()
+            else:
+                found[pid] = connection
+                stack.callback(connection.close)
+        yield found
+
+
+def serving_processes(port: int, pids: list[int]) -> set[int]:
+    """Return those of these processes that answer some of 20 requests."""
+    found = set()
+    for _ in range(20):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        get(connection, "/healthz")
+        assert connection.sock is not None
+        found.add(_server_of(connection.sock, pids))
+        connection.close()
+    return found - {0}
 
 
 def _server_of(client: socket.socket, pids: list[int]) -> int:
-    """Return the process at the other end of a connection, as /proc shows it."""
+    """Return the process at the other end of a connection, as /proc shows it; 0 if it is none of these."""
     ours, theirs = client.getsockname()[1], client.getpeername()[1]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
         ports = [int(address.partition(":")[2], 16) for address in fields[1:3]]
         if ports == [theirs, ours]:
-            return next(pid for pid in pids if _has_socket(pid, fields[9]))
-    raise AssertionError("the connection is closed")
+            return next((pid for pid in pids if _has_socket(pid, fields[9])), 0)
+    return 0
 
 
 def _has_socket(pid: int, inode: str) -> bool:
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            if path.readlink().name == f"socket:[{inode}]":
-                return True
-        except OSError:
-            continue
-    return False
+    try:
+        return any(path.readlink().name == f"socket:[{inode}]" for path in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:  # a file was closed meanwhile, or the process has ended
+        return False
 
 
 @contextmanager
 def supervised_service(folder: Path, *arguments: str, **environ: str) -> Iterator[SupervisedService]:
-    """Serve the store `chalk.db` of a folder with two processes, and kill all of them at the end."""
+    """Serve the store `chalk.db` of a folder with two processes.
+
+    At the end, the supervisor is killed if it still runs, and none of its processes may be left then.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("CHALK_", "PROMETHEUS_"))}
     log = folder / "serve.log"
     with log.open("wb") as file:
@@ -147,4 +177,4 @@ def supervised_service(folder: Path, *arguments: str, **environ: str) -> Iterato
         children = processes_of(process.pid)
         process.kill()
         process.wait()
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+        wait_patiently(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
