@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from backends import Backend
+from backends import Backend, backend_class, store_exists
 from backends.files.private_files import give_to_owner
 from chalk_flask.files import create_once, make_private_folder, open_without_links
 from chalk_flask.settings import Settings, SettingsError
@@ -21,7 +21,7 @@ from chalk_flask.settings.data_folder import (
 )
 from chalk_flask.settings.storage_location import storage_location
 
-__all__ = ["check_data_folder", "claim_data_folder", "claim_if_created", "claim_on_open"]
+__all__ = ["bind_data_folder", "bind_if_created", "bind_on_open", "check_data_folder", "check_missing_store"]
 
 log = logging.getLogger(__name__)
 
@@ -31,14 +31,37 @@ def check_data_folder(store: Backend, settings: Settings) -> None:
     stored = StoreIdFile.read(Path(settings.data))
     if stored is None or not (store.durable and store.store_id) or stored.store_id == store.store_id:
         return
-    raise SettingsError(
-        f"the folder data {settings.data} belongs to another store, which was at {stored.location}, and not to the"
-        f" store at {storage_location(settings.storage)}: give the folder of this store with --data (CHALK_DATA). If"
-        f" {settings.data} is a copy that was made for this store, delete {Path(settings.data) / STORE_ID_FILE}"
+    raise SettingsError(_mismatch_text(stored, settings, f"was replaced: its id differs from that in {STORE_ID_FILE}"))
+
+
+def check_missing_store(settings: Settings) -> None:
+    """Raise SettingsError if the store is missing, and the folder `data` belongs to one. Raises OSError.
+
+    Call it before a store is created, because a new store cannot use the folder of another one.
+    """
+    if not backend_class(settings.storage).durable or store_exists(settings.storage):
+        return
+    stored = StoreIdFile.read(Path(settings.data))
+    if stored is not None:
+        raise SettingsError(_mismatch_text(stored, settings, "is missing"))
+
+
+def _mismatch_text(stored: StoreIdFile, settings: Settings, change: str) -> str:
+    """Return the message about a folder `data` of another store. `change` is what happened to a store at this path."""
+    folder, location = Path(settings.data), storage_location(settings.storage)
+    if stored.location == location:
+        return (
+            f"the store at {location} {change}, and the folder data {folder} belongs to the former one: restore that"
+            f" store, or move {folder} away to begin with an empty one"
+        )
+    return (
+        f"the folder data {folder} belongs to another store, which was at {stored.location}, and not to the store at"
+        f" {location}: give the folder of this store with --data (CHALK_DATA). If {folder} is a copy that was made for"
+        f" this store, delete {folder / STORE_ID_FILE}"
     )
 
 
-def claim_data_folder(store: Backend, settings: Settings) -> None:
+def bind_data_folder(store: Backend, settings: Settings) -> None:
     """Create the folder `data` and write the store id to it, unless it has one. An error is logged.
 
     A folder that several stores of an earlier version share gets no id. Raises SettingsError if the folder belongs to
@@ -60,10 +83,12 @@ def claim_data_folder(store: Backend, settings: Settings) -> None:
         create_once(folder / STORE_ID_FILE, StoreIdFile(store.store_id, location, key).encode())
     except OSError as error:
         log.warning("The store id cannot be written to the folder data %s: %s", folder, error.strerror)
+        return
+    check_data_folder(store, settings)  # another process may have written the id of its store at the same time
 
 
 @contextmanager
-def claim_if_created(store: Backend, settings: Settings) -> Iterator[None]:
+def bind_if_created(store: Backend, settings: Settings) -> Iterator[None]:
     """Compare the folder `data` with the store, and write the store id to it if the block creates the folder.
 
     Raises SettingsError if the folder belongs to another store.
@@ -76,12 +101,16 @@ def claim_if_created(store: Backend, settings: Settings) -> Iterator[None]:
             yield
     finally:
         if not existed and folder.exists():
-            claim_data_folder(store, settings)
+            bind_data_folder(store, settings)
 
 
-def claim_on_open(stack: ExitStack, settings: Settings) -> Callable[[Backend], None]:
-    """Return the function `on_open` of a LazyStore. It enters `claim_if_created` until the stack is closed."""
-    return lambda store: stack.enter_context(claim_if_created(store, settings))
+def bind_on_open(stack: ExitStack, settings: Settings) -> Callable[[Backend], None]:
+    """Return the function `on_open` of a LazyStore. It enters `bind_if_created` until the stack is closed.
+
+    Raises SettingsError if the store is missing, and the folder `data` belongs to one.
+    """
+    check_missing_store(settings)
+    return lambda store: stack.enter_context(bind_if_created(store, settings))
 
 
 @contextmanager

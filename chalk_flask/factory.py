@@ -29,7 +29,7 @@ from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.background.leader_lock import leader_lock_for
-from chalk_flask.data_folder import check_data_folder, claim_data_folder
+from chalk_flask.data_folder import bind_data_folder, check_data_folder, check_missing_store
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.logs import log_slow_statements
 from chalk_flask.mail import MailServerSettings, MailWorker
@@ -72,6 +72,7 @@ def create_application(arguments: Mapping[str, object]) -> Flask:
 def _create_services(settings: Settings) -> Services:
     data = Path(settings.data)
     mail_server = MailServerSettings.of(settings)
+    check_missing_store(settings)
     store = open_store(settings.storage, COLLECTIONS)
     _check_data_folder(store, settings)
     log_slow_statements(store, settings.slow_statement_milliseconds)
@@ -117,7 +118,7 @@ def _check_data_folder(store: Backend, settings: Settings) -> None:
     try:
         check_data_folder(store, settings)
         if Path(settings.data).is_dir():
-            claim_data_folder(store, settings)
+            bind_data_folder(store, settings)
     except BaseException:
         store.close()
         raise

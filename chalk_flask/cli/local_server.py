@@ -128,7 +128,7 @@ def open_worker(options: dict[str, Any]) -> Iterator[Services]:
 @contextmanager
 def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     from chalk_flask import create_app
-    from chalk_flask.data_folder import claim_data_folder
+    from chalk_flask.data_folder import bind_data_folder
     from chalk_flask.logs import configure_logging
     from chalk_flask.metrics import counted_log_messages
     from chalk_flask.storage import check_readable
@@ -138,7 +138,7 @@ def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services
     with services.store:
         _check_key_files(Path(services.settings.data))
         configure_logging(services.settings)  # first, because it does nothing if the program has a log already
-        claim_data_folder(services.store, services.settings)
+        bind_data_folder(services.store, services.settings)
         with counted_log_messages(services.metrics):
             check_readable(services.store)
             yield app, services

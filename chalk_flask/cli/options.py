@@ -86,15 +86,21 @@ def open_configured_store(settings: Settings, *, creates: bool = False) -> Itera
     from backends import open_store
     from chalk_flask.audit.actor import acting_as
     from chalk_flask.cli.package_import import current_user
-    from chalk_flask.data_folder import claim_if_created
+    from chalk_flask.data_folder import bind_if_created, check_missing_store
     from chalk_flask.storage import COLLECTIONS
 
+    uses_data = DATA in click.get_current_context().params
     if not creates:
         require_store(settings)
-    with open_store(settings.storage, COLLECTIONS) as store, tenant_errors(), acting_as(current_user()):
-        uses_data = DATA in click.get_current_context().params
-        with claim_if_created(store, settings) if uses_data else nullcontext():
-            yield store
+    elif uses_data:
+        check_missing_store(settings)
+    with (
+        open_store(settings.storage, COLLECTIONS) as store,
+        tenant_errors(),
+        acting_as(current_user()),
+        bind_if_created(store, settings) if uses_data else nullcontext(),
+    ):
+        yield store
 
 
 def require_store(settings: Settings) -> None:

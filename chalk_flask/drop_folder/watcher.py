@@ -13,7 +13,7 @@ from typing import Final
 
 from backends import StorageError
 from chalk_flask import __version__
-from chalk_flask.data_folder import claim_on_open
+from chalk_flask.data_folder import bind_on_open
 from chalk_flask.drop_folder.file_observer import FileObserver
 from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, DropFolderError, Outcome
 from chalk_flask.logs import log_event
@@ -195,7 +195,7 @@ class DropFolderWatcher:
     def _import(self, package: ClaimedPackage) -> tuple[Outcome, str]:
         """Return the subfolder for a package, and the text of its report."""
         settings = self._settings
-        with ExitStack() as stack, LazyStore(settings.storage, claim_on_open(stack, settings)) as store:
+        with ExitStack() as stack, LazyStore(settings.storage, bind_on_open(stack, settings)) as store:
             found = find_import(store, settings, self._tenant, package.run)
             if found is not None:  # the process was killed after the import
                 report = ImportReport.from_dict({**found[0].report, "state": found[0].state})

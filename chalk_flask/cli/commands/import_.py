@@ -127,12 +127,12 @@ def _import(
     csv_file: Path | None,
     quiet: bool,
 ) -> ImportReport:
-    from chalk_flask.data_folder import claim_on_open
+    from chalk_flask.data_folder import bind_on_open
     from chalk_flask.storage import LazyStore
 
     with (
         ExitStack() as stack,
-        LazyStore(settings.storage, claim_on_open(stack, settings)) as store,
+        LazyStore(settings.storage, bind_on_open(stack, settings)) as store,
     ):
         check_tenant(store, tenant)
         with package_file(path, settings) as (package, name):
