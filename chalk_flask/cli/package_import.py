@@ -134,7 +134,7 @@ def package_file(path: Path, settings: Settings) -> Iterator[tuple[Path, str | N
     """Yield the path of a package, and the name to show if it is another one.
 
     For `-`, copy the standard input to a private temporary file, which is deleted in the end, also after SIGTERM.
-    Raises CommandError if it is larger than an upload may be, or if the disk is full.
+    Raises CommandError if it is empty or larger than an upload may be, or if the disk is full.
     """
     if str(path) != STDIN_ARGUMENT:
         yield path, None
@@ -151,6 +151,8 @@ def package_file(path: Path, settings: Settings) -> Iterator[tuple[Path, str | N
             stored = store_upload(Path(folder), sys.stdin.buffer, STDIN_NAME, max_bytes, accepts_any=True)
         except UploadError as error:
             raise CommandError(str(error)) from error
+        if not stored.stat().st_size:
+            raise CommandError(f"{STDIN_NAME} is empty: check the program that writes to the pipe")
         yield stored, STDIN_NAME
 
 

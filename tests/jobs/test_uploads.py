@@ -48,7 +48,7 @@ def test_upload_is_stored_for_its_owner_only(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"", "'a.zip' is empty"),
-        (CONTENT[:-30], "'a.zip' is missing: it was not uploaded completely"),
+        (CONTENT[:-30], "'a.zip' is missing: it was not transferred completely"),
         (b"%PDF-1.7\n", "not a ZIP file"),
         (b"sourcedId,status\n", "upload a ZIP file with the CSV files of OneRoster 1.1"),
     ],

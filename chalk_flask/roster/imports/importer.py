@@ -137,7 +137,9 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
         stack.enter_context(interpreter_settings_for_import(job.options.limits.field))
         # Before the package is opened: `_check_unchanged` then finds out if it is replaced while it is opened.
         found = package_checksum(job.path, job.options.limits.size, job.subfolder)
-        package = stack.enter_context(open_package(job.path, job.options.limits, report.problems, job.subfolder))
+        package = stack.enter_context(
+            open_package(job.path, job.options.limits, report.problems, job.subfolder, report.package)
+        )
         checksum = _accepted_checksum(job, report, found)
         with job.store.read(job.tenant) as stored:
             version = roster_version(stored)

@@ -261,18 +261,21 @@ class _DescriptorReader(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def open_package(path: Path, limits: ArchiveLimits, problems: ImportProblems, subfolder: str = "") -> Iterator[Package]:
+def open_package(
+    path: Path, limits: ArchiveLimits, problems: ImportProblems, subfolder: str = "", name: str = ""
+) -> Iterator[Package]:
     """Open a package, or the one in a subfolder, and close it at the end of the block. The caller sets its `modes`.
 
-    Adds errors and warnings to `problems`. Raises PackageRejectedError if the package cannot be read or exceeds a
-    limit.
+    Problems quote `name`, by default the last name of the path. Adds errors and warnings to `problems`. Raises
+    PackageRejectedError if the package cannot be read or exceeds a limit.
     """
+    name = name or path.name
     with contextlib.ExitStack() as stack:
         try:
-            package = _open(path, subfolder, stack)
+            package = _open(path, subfolder, name, stack)
             problems.extend(package.check_limits(limits))
         except OSError as error:
-            message = f"{path.name!r} cannot be read: {_reason(error)}"
+            message = f"{name!r} cannot be read: {_reason(error)}"
             raise PackageRejectedError(ImportProblem("unreadable", message, PATH_HINT)) from error
         problems.raise_if_errors()
         problems.extend(package.warnings())
@@ -288,19 +291,19 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
-def _open(path: Path, subfolder: str, stack: contextlib.ExitStack) -> Package:
+def _open(path: Path, subfolder: str, name: str, stack: contextlib.ExitStack) -> Package:
     """Open a package until the end of the stack. Raises OSError and PackageRejectedError."""
     try:
         descriptor = open_below(path, subfolder)
     except FileNotFoundError:
         raise PackageRejectedError(
-            ImportProblem("not_found", f"there is no file or folder {path.name!r}", PATH_HINT)
+            ImportProblem("not_found", f"there is no file or folder {name!r}", PATH_HINT)
         ) from None
     if stat.S_ISDIR(os.fstat(descriptor).st_mode):
         stack.callback(os.close, descriptor)
         return _FolderPackage(descriptor, stack)
     file = stack.enter_context(os.fdopen(descriptor, "rb"))
-    return _ZipPackage(stack.enter_context(_open_zip(path.name, file)), file)
+    return _ZipPackage(stack.enter_context(_open_zip(name, file)), file)
 
 
 def _open_zip(name: str, file: BinaryIO) -> zipfile.ZipFile:

@@ -27,6 +27,8 @@ MAX_APPENDED_BYTES = 16 << 20
 
 SPLIT_HINT = "Create the ZIP in one part, or join its parts."
 
+COMPLETE_HINT = "Transfer it again, and import it once it is complete."
+
 BINARY_HINT = "Transfer it again in binary mode."
 
 PATH_HINT = "Give the path of a OneRoster CSV package: a ZIP or a folder."
@@ -41,8 +43,7 @@ def not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
     file.seek(0)
     head = file.read(HEAD_BYTES)
     if not size:
-        hint = "Upload it again, and import it once it is complete."
-        return ImportProblem("not_a_zip", f"{name!r} is empty", hint)
+        return ImportProblem("not_a_zip", f"{name!r} is empty", COMPLETE_HINT)
     end = _last_bytes(file)
     if head.startswith(SPLIT_START) or _is_part(end):
         return ImportProblem("not_a_zip", f"{name!r} is one part of a split ZIP file", SPLIT_HINT)
@@ -51,8 +52,8 @@ def not_a_zip(name: str, file: BinaryIO) -> ImportProblem:
         message = f"other data follows the end of the ZIP file {name!r}"
         return ImportProblem("not_a_zip", message, f"{BINARY_HINT} If that does not help, export it again.")
     if head.startswith(ZIP_START) and not has_end:
-        message = f"the end of the ZIP file {name!r} is missing: it was not uploaded completely"
-        return ImportProblem("truncated", message, "Upload it again, and import it once it is complete.")
+        message = f"the end of the ZIP file {name!r} is missing: it was not transferred completely"
+        return ImportProblem("truncated", message, COMPLETE_HINT)
     if head.startswith(ZIP_START):
         message = f"the ZIP file {name!r} is damaged"
         return ImportProblem("not_a_zip", message, f"{BINARY_HINT} If that does not help, export it again.")

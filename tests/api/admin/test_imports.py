@@ -212,7 +212,7 @@ def test_upload_after_a_finished_job_is_a_new_job(importer: Importer) -> None:
     [
         (b"", 400, "empty"),
         (b"nonsense", 422, "not a readable ZIP file"),
-        (PackageBuilder().zip_bytes()[:-30], 422, "was not uploaded completely"),
+        (PackageBuilder().zip_bytes()[:-30], 422, "was not transferred completely"),
         (bytes((1 << 20) + 1), 413, "larger than 1 MiB"),
     ],
     ids=["empty", "no-zip", "cut-off", "too-large"],

@@ -158,7 +158,9 @@ def test_package_can_come_from_standard_input(run: RunCommand, tmp_path: Path, m
     assert (report["state"], report["package"]) == ("committed", "stdin")
     assert run("import", package, "--json").json["earlier"] == report["run"]
     cut_off = run("import", "-", stdin=package.read_bytes()[:-40])
-    assert (cut_off.code, "the end of the ZIP file" in cut_off.err) == (1, True)
+    assert (cut_off.code, "the end of the ZIP file 'stdin' is missing" in cut_off.err) == (1, True)
+    empty = run("import", "-", stdin=b"")
+    assert (empty.code, "stdin is empty: check the program that writes to the pipe" in empty.err) == (1, True)
     assert run("imports", "list", "--json").json["imports"][-1]["state"] == "refused"
     large = run("import", "-", "--upload-max-mb", "1", stdin=bytes((1 << 20) + 1))
     assert (large.code, "larger than 1 MiB" in large.err) == (1, True)

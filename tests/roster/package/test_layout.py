@@ -344,8 +344,8 @@ def last_part(content: bytes) -> bytes:
 
 
 FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "a truncated upload": (lambda content: content[:-400], "it was not uploaded completely"),
-    "the first bytes": (lambda content: content[:100], "it was not uploaded completely"),
+    "a truncated upload": (lambda content: content[:-400], "it was not transferred completely"),
+    "the first bytes": (lambda content: content[:100], "it was not transferred completely"),
     "an empty upload": (lambda content: b"", "'package.zip' is empty"),
     "encryption": (lambda content: with_flags(content, 8, b"\x01\x00"), "encrypted with a password (14 entries)"),
     "Deflate64": (

@@ -121,7 +121,7 @@ def test_upload_that_is_no_zip_is_explained(service: UploadService) -> None:
     browser = service.browser()
     for content, message in (
         (PADDING, "upload a ZIP file"),
-        (large_package()[:-40], "it was not uploaded completely"),
+        (large_package()[:-40], "it was not transferred completely"),
     ):
         response = service.upload(browser, content)
         assert response.status_code == 422
