@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from backends import Backend
     from chalk_flask.admins import SetupLink
-    from chalk_flask.auth.tokens.record import ApiToken
     from chalk_flask.server import BodyLimit
     from chalk_flask.services import Services
     from chalk_flask.settings import Settings
@@ -47,25 +46,20 @@ log = logging.getLogger(__name__)
 EXAMPLE_PATH = "/ims/oneroster/v1p1/users?limit=2"
 
 
-def create_day_token(store: Backend, label: str) -> dict[str, Any]:
-    """Create a token with all scopes that is valid for one day; return it with its id and its expiry.
+def create_day_token(store: Backend, command: str) -> dict[str, Any]:
+    """Create a token with every scope of OneRoster that is valid for one day; return it with its id and its expiry.
 
-    Valid tokens of earlier calls with the same label are revoked.
+    The name of the command is its label. Valid tokens that the same command has created before are revoked.
     """
     from chalk_flask.auth.tokens.store import TokenStore
     from chalk_flask.permissions.scopes import ALL
 
     tokens, now = TokenStore(store), datetime.now(UTC)
     for former in tokens.list(DEFAULT_TENANT):
-        if former.label == label and former.is_valid_at(now) and _is_day_token(former):
+        if former.command == command and former.is_valid_at(now):
             tokens.revoke(former.id)
-    token, record = tokens.create(label, ALL, DEFAULT_TENANT, now + TOKEN_LIFETIME)
+    token, record = tokens.create(command, ALL, DEFAULT_TENANT, now + TOKEN_LIFETIME, command=command)
     return {"token": token, "id": record.id, "expires": record.to_dict()["expires"]}
-
-
-def _is_day_token(token: ApiToken) -> bool:
-    """Return True for the lifetime of a token of `create_day_token`, whose expiry is computed before its creation."""
-    return token.expires is not None and token.expires - token.created <= TOKEN_LIFETIME
 
 
 def curl_command(token: str, url: str) -> str:

@@ -19,10 +19,12 @@ __all__ = ["ApiToken"]
 class ApiToken(RevocableCredential):
     """API token of a tenant.
 
-    `prefix` is the beginning of the token, or None for a token that was registered by its SHA-256.
+    `prefix` is the beginning of the token, or None for a token that was registered by its SHA-256. `command` is the
+    command that created the token for itself, such as `demo`, or None.
     """
 
     prefix: str | None
+    command: str | None = None
     expires: datetime | None = None
     last_used: datetime | None = None
 
@@ -54,6 +56,7 @@ class ApiToken(RevocableCredential):
             "expires": format_timestamp(self.expires),
             "lastUsed": format_timestamp(self.last_used),
             "revoked": format_timestamp(self.revoked),
+            **({"command": self.command} if self.command else {}),
         }
 
     @classmethod
@@ -62,6 +65,7 @@ class ApiToken(RevocableCredential):
         return cls(
             **cls._common_arguments(data),
             prefix=data["prefix"],
+            command=data.get("command"),
             expires=parse_timestamp(data["expires"]),
             last_used=parse_timestamp(data["lastUsed"]),
             revoked=parse_timestamp(data["revoked"]),

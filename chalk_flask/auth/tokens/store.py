@@ -67,8 +67,9 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         sha256: str | None = None,
         test: bool = False,
         restrictions: AccessRestrictions = NO_RESTRICTIONS,
+        command: str | None = None,
     ) -> tuple[str | None, ApiToken]:
-        """Create a token, and return it and its stored form.
+        """Create a token, and return it and its stored form. `command` is the command that creates it for itself.
 
         With `sha256` a token of another service is registered by its hash, and the first value is None.
 
@@ -83,6 +84,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
             scopes=frozenset(scopes),
             restrictions=restrictions,
             prefix=token[:PREFIX_LENGTH] if token else None,
+            command=command,
             created=self._now(),
             expires=expires,
         )

@@ -49,7 +49,7 @@ ADMINISTRATOR = "admin"
 @as_json_option
 @settings_options(*(name for name in SERVICE_SETTINGS if name != "processes"))
 def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
-    """Load a sample district, create a token with all scopes for one day, and serve.
+    """Load a sample district, create a token with every scope of OneRoster for one day, and serve.
 
     Prints a curl command to paste once the service listens. A store with another roster is rejected and not changed.
     Also prints the URL of the admin console and a new password of the administrator `admin`, an operator. The console
@@ -85,9 +85,9 @@ def _serve(options: dict[str, Any]) -> None:
 
 
 def _with_demo_settings(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options, with which webhooks may use the receiver of the demo at the address of this service.
+    """Return the options, and allow webhooks to the receiver of the demo. The default log level is `warning`.
 
-    Unless the operator has set the log level, it is `warning`: messages about the start would hide the password.
+    Messages about the start would hide the password.
     """
     from chalk_flask.server import local_url
 
@@ -116,7 +116,7 @@ def _prepare(settings: Settings, as_json: bool) -> None:
         password = _create_administrator(store, settings)
     next_command = complete_hints("chalk-flask serve")
     text = (
-        f"{_loaded_text(settings, report)}Token with all scopes, valid until {token['expires']}:\n\n"
+        f"{_loaded_text(settings, report)}Token with every scope of OneRoster, valid until {token['expires']}:\n\n"
         f"  {token['token']}\n\n{_console_text(password)}Serve it:\n\n  {next_command}"
     )
     administrator = {"administrator": ADMINISTRATOR, "password": password} if password else {}

@@ -78,7 +78,7 @@ def test_second_demo_changes_nothing_and_names_the_next_command(run: RunCommand,
 
 def test_second_demo_revokes_the_token_of_the_first(run: RunCommand) -> None:
     first = run("demo", "--no-serve", "--json").json
-    own = run("token", "create", "--label", "demo", "--json").json
+    own = run("token", "create", "--label", "demo", "--expires", "12h", "--json").json
     second = run("demo", "--no-serve", "--json").json
     states = {token["id"]: token["state"] for token in run("token", "list", "--json").json["tokens"]}
     assert states == {first["id"]: "revoked", own["id"]: "active", second["id"]: "active"}
