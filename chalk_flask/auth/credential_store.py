@@ -12,7 +12,7 @@ from backends import MATCH_ALL, Backend, Compare, Query, Snapshot
 from chalk_flask.audit.events import AuditValue
 from chalk_flask.audit.log import AuditLog
 from chalk_flask.auth.credential import Credential, RevocableCredential
-from chalk_flask.labels import LabelError, parse_label
+from chalk_flask.names import LabelError, parse_label
 from chalk_flask.permissions.scopes import sort_scopes
 from chalk_flask.tenants.store import CONTROL, TenantError, find_audit_tenant, require_tenant
 from chalk_flask.times import utc_now

@@ -38,14 +38,17 @@ _HIDDEN_ALIASES = (("--limit-org", "orgs"), ("--limit-grade", "grades"), ("--lim
 
 
 def restriction_options(command: Command) -> Command:
-    """Add the options of access restrictions; the command receives them as `restrictions`."""
+    """Add the options of access restrictions; the command receives them as `restrictions`.
+
+    The command has the option --scope too, whose scopes must allow restrictions.
+    """
 
     @wraps(command)
     def with_restrictions(*args: Any, **kwargs: Any) -> Any:
         values = {name: kwargs.pop(name) for _, name, _, _ in _OPTIONS}
         for _, name in _HIDDEN_ALIASES:
             values[name] += kwargs.pop(f"{name}_alias")
-        return command(*args, restrictions=_parse(values), **kwargs)
+        return command(*args, restrictions=_parse(values, kwargs["scopes"]), **kwargs)
 
     for option, name in _HIDDEN_ALIASES:
         with_restrictions = click.option(option, f"{name}_alias", multiple=True, hidden=True)(with_restrictions)
@@ -83,10 +86,12 @@ def describe_restrictions(restrictions: AccessRestrictions) -> str:
     return text if len(text) <= MAX_WIDTH else text[: MAX_WIDTH - 3] + "..."
 
 
-def _parse(values: dict[str, tuple[str, ...]]) -> AccessRestrictions:
-    from chalk_flask.permissions.restrictions import AccessRestrictions, InvalidRestrictionError
+def _parse(values: dict[str, tuple[str, ...]], scopes: frozenset[str]) -> AccessRestrictions:
+    from chalk_flask.permissions.restrictions import AccessRestrictions, InvalidRestrictionError, check_scopes
 
     try:
-        return AccessRestrictions.parse(**values)
+        restrictions = AccessRestrictions.parse(**values)
+        check_scopes(scopes, restrictions)
     except InvalidRestrictionError as error:
         raise click.BadParameter(str(error)) from error
+    return restrictions

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
+from chalk_flask.names import similar_names
 from chalk_flask.oneroster.fields.base import OneRosterField, printable
 from chalk_flask.oneroster.fields.composites import MetadataField, RefField, UserIdsField
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.scopes import IMPORTS_WRITE
 
-__all__ = ["NO_RESTRICTIONS", "REPEATING_FIELDS", "AccessRestrictions", "InvalidRestrictionError", "is_redacted"]
+__all__ = [
+    "NO_RESTRICTIONS",
+    "REPEATING_FIELDS",
+    "AccessRestrictions",
+    "InvalidRestrictionError",
+    "check_scopes",
+    "is_redacted",
+]
 
 _BASE_FIELDS = frozenset({"sourcedId", "status", "dateLastModified"})
 _ROW_KINDS = ("orgs", "grades", "classes")
@@ -42,8 +50,6 @@ REPEATING_FIELDS = frozenset(_repeating_fields())
 """
 
 
-MAX_COMPARED_LENGTH = 80
-"""Length of the part of an unknown field that is compared with all fields."""
 SIMILAR_FIELDS = 5
 """Maximum number of fields that the message about an unknown field suggests."""
 
@@ -114,6 +120,15 @@ class AccessRestrictions:
         return NO_RESTRICTIONS if restrictions == NO_RESTRICTIONS else restrictions
 
 
+def check_scopes(scopes: Iterable[str], restrictions: AccessRestrictions) -> None:
+    """Raise InvalidRestrictionError if credentials with one of these scopes cannot have access restrictions.
+
+    An import can change every record, so the admin API rejects credentials with restrictions.
+    """
+    if IMPORTS_WRITE in scopes and restrictions != NO_RESTRICTIONS:
+        raise InvalidRestrictionError(f"the scope {IMPORTS_WRITE} requires a credential without access restrictions")
+
+
 def is_redacted(redacted: Iterable[str], path: str) -> bool:
     """Return True if a redacted path is this path or a parent of it; `metadata.*` is the same as `metadata`."""
     return any(path == above or path.startswith(above + ".") for above in (r.removesuffix(".*") for r in redacted))
@@ -157,7 +172,7 @@ def _parse_path(name: str) -> str:
 
 def _suggest_fields(path: str) -> str:
     """Return the fields with a similar name, or an example if there is none."""
-    similar = get_close_matches(path[:MAX_COMPARED_LENGTH], sorted(_redactable()), SIMILAR_FIELDS)
+    similar = similar_names(path, _redactable(), SIMILAR_FIELDS)
     if similar:
         return f"similar fields that can be redacted are {', '.join(similar)}, and metadata.*"
     return "give the name of a member as the API serves it, for example email or metadata.*"

@@ -7,7 +7,6 @@ and the file over the defaults.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from chalk_flask.names import similar_names, suggestion_or_list
 from chalk_flask.settings.data_folder import is_former_data_folder
 from chalk_flask.settings.setting_type import Setting, Value
 from chalk_flask.settings.table import SETTINGS, Settings, Source
@@ -116,8 +116,9 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_RawValue]:
             yield _RawValue(in_files[name], _read_value_file(name, text, environ), f"the file in {name}")
         elif name.startswith(_VARIABLE_PREFIX) and name not in names:
             # Deployments set variables of their own with this prefix, so an unknown one must not stop a command.
-            [closest] = difflib.get_close_matches(name, names, 1, cutoff=0)
-            log.warning("The unknown environment variable %s is ignored. The closest setting is %s.", name, closest)
+            similar = similar_names(name, names)
+            remedy = f"Did you mean {similar[0]}?" if similar else "`chalk-flask config` shows the settings."
+            log.warning("The unknown environment variable %s is ignored. %s", name, remedy)
 
 
 def _from_file(path: Path) -> Iterator[_RawValue]:
@@ -151,12 +152,7 @@ def _read(path: Path) -> str:
 def _find(name: str, origin: str, names: list[str]) -> Setting:
     if name in _BY_NAME:
         return _BY_NAME[name]
-    raise SettingsError(f"unknown setting {name!r} ({origin}){_suggest(name, names)}")
-
-
-def _suggest(name: str, names: list[str]) -> str:
-    near = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {near[0]}?" if near else f"; the settings are {', '.join(names)}"
+    raise SettingsError(f"unknown setting {name!r} ({origin}); {suggestion_or_list(name, names, 'settings')}")
 
 
 def _parse(value: _RawValue) -> Value:

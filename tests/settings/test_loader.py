@@ -110,23 +110,22 @@ def test_trusted_proxy_is_recognized_in_any_notation(text: str, address: str) ->
 
 
 @pytest.mark.parametrize(
-    ("variable", "closest"),
+    ("variable", "remedy"),
     [
-        ("CHALK_STORRAGE", "CHALK_STORAGE"),
-        ("CHALK_PROT", "CHALK_PORT"),
-        ("CHALK_PORTFILE", "CHALK_PORT_FILE"),
-        ("CHALK_CONFIG_", "CHALK_CONFIG"),
-        ("CHALK_", "CHALK_"),
-        ("CHALK_ZZZ", "CHALK_"),
+        ("CHALK_STORRAGE", "Did you mean CHALK_STORAGE?"),
+        ("CHALK_PROT", "Did you mean CHALK_PORT?"),
+        ("CHALK_PORTFILE", "Did you mean CHALK_PORT_FILE?"),
+        ("CHALK_CONFIG_", "Did you mean CHALK_CONFIG?"),
+        ("CHALK_ZZZZZZZZZZZZ", "`chalk-flask config` shows the settings."),
     ],
 )
 def test_unknown_variable_is_ignored_with_a_warning(
-    variable: str, closest: str, caplog: pytest.LogCaptureFixture
+    variable: str, remedy: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert load_settings({}, {variable: "hush", "CHALK_PORT": "9"}) == Settings(port=9)
     [warning] = caplog.records
     assert warning.levelname == "WARNING"
-    assert f"{variable} is ignored. The closest setting is {closest}" in warning.getMessage()
+    assert f"{variable} is ignored. {remedy}" in warning.getMessage()
     assert "hush" not in caplog.text
 
 

@@ -33,15 +33,13 @@ MAX_EVENTS = 100_000
 
 def _event_name(ctx: click.Context, option: click.Parameter, name: str | None) -> str:
     """Return the name of an event, an empty text for none. Raises BadParameter for an unknown one."""
-    from difflib import get_close_matches
-
     from chalk_flask.audit.events import EVENTS
     from chalk_flask.audit.latest import READ
+    from chalk_flask.names import suggestion_or_list
 
-    names = {READ, *EVENTS}
+    names = sorted({READ, *EVENTS})
     if name is not None and name not in names:
-        [closest] = get_close_matches(name, sorted(names), 1, cutoff=0)
-        raise click.BadParameter(f"there is no event {name[:80]!r}; did you mean {closest}?")
+        raise click.BadParameter(f"there is no event {name[:80]!r}; {suggestion_or_list(name, names, 'events')}")
     return name or ""
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from chalk_flask.labels import LabelError, parse_label
+from chalk_flask.names import LabelError, parse_label, similar_names
 from chalk_flask.oneroster.csv.row_parser import BASE_COLUMNS
 from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.oneroster.schemas import RESOURCES
@@ -144,5 +143,5 @@ def _parse_excluded_field(text: str) -> str:
 
 
 def _suggestion(text: str, names: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(text.strip(), list(names), 1)
+    matches = similar_names(text, names)
     return f"; did you mean {matches[0]}?" if matches else ""

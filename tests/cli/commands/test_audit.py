@@ -104,6 +104,8 @@ def test_options_select_events(options: list[str], expected: list[str], run: Run
 def test_unknown_event_is_a_usage_error(run: RunCommand) -> None:
     result = run("audit", "--event", "token.create")
     assert (result.code, "did you mean token.created?" in result.err) == (2, True)
+    unrelated = run("audit", "--event", "zzzz")
+    assert (unrelated.code, "; the events are administrator." in unrelated.err) == (2, True)
 
 
 def test_events_of_commands_name_the_user(run: RunCommand) -> None:

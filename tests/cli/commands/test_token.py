@@ -147,6 +147,7 @@ def test_create_and_list_have_access_restrictions(run: RunCommand) -> None:
         (["--redact", "xyzzy"], "unknown field 'xyzzy'; give the name of a member as the API serves it"),
         (["--redact", "sourcedId"], "sourcedId cannot be redacted"),
         (["--limit-org", " "], "the id of an org cannot be blank"),
+        (["--scope", "imports.write", "--deny", "results"], "the scope imports.write requires a credential without"),
     ],
 )
 def test_invalid_access_restrictions_are_a_usage_error(

@@ -22,7 +22,7 @@ from chalk_flask.auth.jwt.issuers import IssuerStore
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.console.routes import ROUTES
-from chalk_flask.labels import LabelError, parse_label
+from chalk_flask.names import LabelError, parse_label
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants import TenantStore
 from tests.e2e.conftest import serve

@@ -10,7 +10,9 @@ from wtforms import TextAreaField, ValidationError
 from wtforms.validators import InputRequired, Length
 
 from chalk_flask.console.context import current
+from chalk_flask.console.formatting import format_sentence
 from chalk_flask.console.pages.credentials.scopes import DEFAULT_CHOICES, SCOPE_CHOICES, chosen_scopes
+from chalk_flask.console.pages.roster.catalog import label_of
 from chalk_flask.console.widgets.forms import (
     CheckboxesField,
     ConsoleForm,
@@ -19,10 +21,10 @@ from chalk_flask.console.widgets.forms import (
     split_lines,
     split_names,
 )
-from chalk_flask.labels import MAX_LABEL_LENGTH, LabelError, parse_label
+from chalk_flask.names import MAX_LABEL_LENGTH, LabelError, parse_label
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import GRADES
-from chalk_flask.permissions.restrictions import AccessRestrictions, InvalidRestrictionError
+from chalk_flask.permissions.restrictions import AccessRestrictions, InvalidRestrictionError, check_scopes
 
 __all__ = ["AccessForm", "demographics_note", "flash_unknown_grades"]
 
@@ -39,7 +41,7 @@ HIDDEN_FIELDS = (
     ("identifier", "Local identifiers"),
     ("userIds", "Ids in other systems"),
     ("middleName", "Middle names"),
-    ("agents", "Guardians and relatives"),
+    ("agents", label_of("agents")),
     ("metadata.*", "Metadata of all records"),
 )
 """Fields that the form can redact, each with a label."""
@@ -136,7 +138,14 @@ class AccessForm(ConsoleForm):
         except InvalidRestrictionError as error:
             self.other_fields.errors = [f"{error}."]
             return False
-        return True
+        return self._check_scopes()
+
+    def _check_scopes(self) -> bool:
+        try:
+            check_scopes(self.granted_scopes(), self.restrictions)
+        except InvalidRestrictionError as error:
+            self.scopes.errors = [format_sentence(error)]
+        return not self.scopes.errors
 
 
 def school_choices(selected: Iterable[str]) -> list[tuple[str, str]]:
@@ -151,13 +160,19 @@ def school_choices(selected: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def flash_unknown_grades(restrictions: AccessRestrictions) -> None:
-    """Show a warning on the next page if no active student has one of the grades. Unknown ids are errors instead."""
-    api = current().api
-    for grade in sorted(restrictions.grades or ()):
-        quoted = grade.replace("'", "''")
-        found = api.get("/students", {"limit": 1, "filter": f"status='active' AND grades='{quoted}'"})
-        if found.ok and not found.total:
-            flash(f"No active student has the grade {grade}, so this choice shows no student yet.", "warning")
+    """Show a warning on the next page about grades that no active student has. Unknown ids are errors instead."""
+    unknown = [grade for grade in sorted(restrictions.grades or ()) if not _has_students(grade)]
+    if unknown:
+        is_one = len(unknown) == 1
+        text = f"grade {unknown[0]}, so it shows" if is_one else f"grades {', '.join(unknown)}, so they show"
+        flash(f"No active student has the {text} no student yet.", "warning")
+
+
+def _has_students(grade: str) -> bool:
+    """Return True if an active student has the grade, or if that cannot be read."""
+    quoted = grade.replace("'", "''")
+    found = current().api.get("/students", {"limit": 1, "filter": f"status='active' AND grades='{quoted}'"})
+    return not found.ok or found.total > 0
 
 
 def demographics_note() -> str:

@@ -11,6 +11,7 @@ from werkzeug.exceptions import Conflict, NotFound
 from wtforms import DateField, RadioField, SelectField
 from wtforms.validators import Optional
 
+from chalk_flask.api.admin.paths import IMPORTS_PATH
 from chalk_flask.api.public_url import request_base_url
 from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.tokens import ApiToken, TokenError
@@ -21,7 +22,7 @@ from chalk_flask.console.pages.credentials.scopes import describe_scopes
 from chalk_flask.console.session_cookie import flash_secret, take_secret
 from chalk_flask.console.widgets.forms import ConsoleForm, select_choices
 from chalk_flask.console.widgets.paging import PAGE_SIZE, page_of, page_offset
-from chalk_flask.permissions.scopes import GRADEBOOK, RESOURCE, ROSTER, ROSTER_CORE
+from chalk_flask.permissions.scopes import DEMOGRAPHICS, GRADEBOOK, IMPORTS_WRITE, RESOURCE, ROSTER, ROSTER_CORE
 from chalk_flask.times import utc_now
 
 __all__ = [
@@ -53,6 +54,7 @@ _FIRST_READS = (
     (frozenset({ROSTER, ROSTER_CORE}), "/schools"),
     (frozenset({GRADEBOOK}), "/lineItems"),
     (frozenset({RESOURCE}), "/resources"),
+    (frozenset({DEMOGRAPHICS}), "/demographics"),
 )
 """Reads with which an administrator can try a token, by a scope that they require."""
 
@@ -223,9 +225,15 @@ def _new_token_page(form: TokenForm, status: int = 200) -> ResponseReturnValue:
 
 
 def _curl_command(token: ApiToken, value: str) -> str:
-    path = next((path for scopes, path in _FIRST_READS if scopes & token.scopes), "/demographics")
-    url = f"{request_base_url(request, current().services.settings.public_url)}{CHALK_ROOT}{path}"
-    return f"curl -H 'Authorization: Bearer {value}' '{url}?limit=10'"
+    """Return a command with which an administrator can try a token; empty if it cannot read or import anything."""
+    base_url = request_base_url(request, current().services.settings.public_url)
+    header = f"-H 'Authorization: Bearer {value}'"
+    path = next((path for scopes, path in _FIRST_READS if scopes & token.scopes), None)
+    if path is not None:
+        return f"curl {header} '{base_url}{CHALK_ROOT}{path}?limit=10'"
+    if IMPORTS_WRITE in token.scopes:
+        return f"curl --fail-with-body {header} --data-binary @district.zip '{base_url}{IMPORTS_PATH}'"
+    return ""
 
 
 def _subject(token: ApiToken) -> str:

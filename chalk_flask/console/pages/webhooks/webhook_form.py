@@ -19,7 +19,7 @@ from chalk_flask.console.widgets.forms import (
     split_lines,
     split_names,
 )
-from chalk_flask.labels import MAX_LABEL_LENGTH
+from chalk_flask.names import MAX_LABEL_LENGTH
 from chalk_flask.outbox.event import ACTIONS, COMPLETED, ENTITIES, IMPORT_EVENTS
 from chalk_flask.outbox.subscription import OPT_IN_ENTITIES, Subscription
 from chalk_flask.tenants.store import TenantStore

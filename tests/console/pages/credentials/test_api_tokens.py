@@ -84,6 +84,30 @@ def test_curl_line_is_ready_to_use(owner: Console) -> None:
     assert value not in line
 
 
+@pytest.mark.parametrize(
+    ("scope", "expected"),
+    [
+        ("demographics", rf"curl -H '\S+ \S+ \S+' 'http://localhost{CHALK}/demographics\?limit=10'"),
+        ("imports", r"curl --fail-with-body -H '\S+ \S+ \S+' --data-binary @district.zip 'http://\S+/imports'"),
+        ("gradebook-write", None),
+    ],
+)
+def test_curl_line_uses_a_path_that_the_token_can_use(scope: str, expected: str | None, owner: Console) -> None:
+    page = owner.submit(NEW, action=LIST, label="x", scopes=[scope]).text
+    command = re.search(r'id="secret-curl"[^>]*><code>([^<]*)</code>', page)
+    if expected is None:
+        assert command is None
+    else:
+        assert command is not None
+        assert re.fullmatch(expected, html.unescape(command[1]))
+
+
+def test_token_that_imports_cannot_be_restricted(owner: Console) -> None:
+    page = owner.submit(NEW, action=LIST, status=422, label="x", scopes=["imports"], redacted=["email"])
+    assert "The scope imports.write requires a credential without access restrictions" in visible_text(page.text)
+    assert not owner.services.tokens.list()
+
+
 def test_new_token_has_the_defaults_of_the_command_line(owner: Console) -> None:
     _, token = generate(owner)
     assert token.scopes == DEFAULT

@@ -1,10 +1,10 @@
-"""Labels of credentials and webhooks."""
+"""Names: labels, and suggestions for unknown names."""
 
 from __future__ import annotations
 
 import pytest
 
-from chalk_flask.labels import LabelError, parse_label
+from chalk_flask.names import LabelError, parse_label, similar_names, suggestion_or_list
 
 
 def test_parse_label_strips_blanks() -> None:
@@ -22,3 +22,11 @@ def test_parse_label_accepts_an_empty_optional_label() -> None:
     assert parse_label(" ", required=False) == ""
     with pytest.raises(LabelError, match="one line of 0 to 200"):
         parse_label("x" * 201, required=False)
+
+
+def test_suggestion_is_a_similar_name_or_the_list() -> None:
+    names = ["port", "host", "threads"]
+    assert similar_names(" threds ", names) == ["threads"]
+    assert similar_names("x" * 1_000_000 + "port", names) == []
+    assert suggestion_or_list("prot", names, "settings") == "did you mean port?"
+    assert suggestion_or_list("zzz", names, "settings") == "the settings are port, host, threads"
