@@ -84,6 +84,12 @@ def test_help_has_an_example_of_the_command(args: tuple[str, ...], run: RunComma
     assert f"Example: {'CHALK_PORT=9000 ' * (args[0] == 'config')}chalk-flask {' '.join(args)}" in result.out
 
 
+def test_summaries_of_commands_are_complete_on_80_columns(run: RunCommand) -> None:
+    groups = {args[:-1] for args in COMMANDS}
+    pages = {args: run(*args, "--help", env={"COLUMNS": "80"}).out for args in groups}
+    assert [args for args, page in pages.items() if "...\n" in page.partition("Commands:")[2]] == []
+
+
 def test_commands_accept_a_settings_file_and_a_store() -> None:
     accepting = {args for args in COMMANDS if {"--config", "--storage"} <= option_names(COMMANDS[args])}
     assert set(COMMANDS) - accepting == {("backends",), ("completion",), ("copy",), ("mail", "test"), ("validate",)}

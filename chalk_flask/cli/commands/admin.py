@@ -92,7 +92,11 @@ def list_administrators(as_json: bool, **options: Any) -> None:
     echo_result(as_json, {"administrators": [record.to_dict() for record in records]}, _table(records))
 
 
-@admin_group.command("reset", epilog="Example: chalk-flask admin reset it-office --disable-totp")
+@admin_group.command(
+    "reset",
+    short_help="Set a new password, and end all sessions.",
+    epilog="Example: chalk-flask admin reset it-office --disable-totp",
+)
 @click.argument("name", metavar="NAME")
 @click.option(
     "--disable-totp", is_flag=True, help="Also turn off one-time codes, for an administrator who lost the device."

@@ -19,7 +19,11 @@ def config_group() -> None:
     """Show the settings."""
 
 
-@config_group.command("show", epilog="Example: CHALK_PORT=9000 chalk-flask config show")
+@config_group.command(
+    "show",
+    short_help="Show each setting with its value and its source.",
+    epilog="Example: CHALK_PORT=9000 chalk-flask config show",
+)
 @as_json_option
 @settings_options(*(setting.name for setting in SETTINGS))
 def show(as_json: bool, **options: Any) -> None:

@@ -44,7 +44,11 @@ def imports_group() -> None:
     """
 
 
-@imports_group.command("list", epilog="Example: chalk-flask imports list --tenant north")
+@imports_group.command(
+    "list",
+    short_help="List the imports of the last 90 days, oldest first.",
+    epilog="Example: chalk-flask imports list --tenant north",
+)
 @tenant_option
 @as_json_option
 @settings_options("data")
@@ -62,7 +66,11 @@ def list_imports(tenant: str, as_json: bool, **options: Any) -> None:
     echo_result(as_json, data, _list_text(runs, jobs, names))
 
 
-@imports_group.command("show", epilog="Example: chalk-flask imports show run-6f1d2c3b-...")
+@imports_group.command(
+    "show",
+    short_help="Show an import, its report, time and user.",
+    epilog="Example: chalk-flask imports show run-6f1d2c3b-...",
+)
 @click.argument("run", metavar="RUN")
 @tenant_option
 @csv_option("Write the listed quarantined rows with their reasons to this file, without cell values.")
@@ -85,7 +93,11 @@ def show(run: str, tenant: str, csv_file: Path | None, as_json: bool, **options:
     echo_result(as_json, stored_run.to_dict(state), complete_hints(_run_text(stored_run, state, names)))
 
 
-@imports_group.command("approve", epilog="Example: chalk-flask imports approve run-6f1d2c3b-...")
+@imports_group.command(
+    "approve",
+    short_help="Apply a held import exactly as it was held.",
+    epilog="Example: chalk-flask imports approve run-6f1d2c3b-...",
+)
 @click.argument("run", metavar="RUN")
 @tenant_option
 @as_json_option

@@ -65,7 +65,11 @@ def list_tenants(as_json: bool, **options: Any) -> None:
     echo_result(as_json, {"tenants": [record.to_dict() for record in records]}, _table(records))
 
 
-@tenant_group.command("show", epilog="Example: chalk-flask tenant show north-valley --json")
+@tenant_group.command(
+    "show",
+    short_help="Show a tenant, its rules and its numbers of records.",
+    epilog="Example: chalk-flask tenant show north-valley --json",
+)
 @click.argument("name", metavar="NAME")
 @as_json_option
 @settings_options()
@@ -169,7 +173,11 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
     echo_result(as_json, changed.to_dict(), "\n".join([_demographics_text(changed), *_setting_lines(changed)]))
 
 
-@tenant_group.command("delete", epilog="Example: chalk-flask tenant delete north-valley --yes")
+@tenant_group.command(
+    "delete",
+    short_help="Delete a tenant with all its records and files.",
+    epilog="Example: chalk-flask tenant delete north-valley --yes",
+)
 @click.argument("name", metavar="NAME")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @as_json_option

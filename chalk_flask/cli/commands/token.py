@@ -88,7 +88,11 @@ def list_tokens(as_json: bool, **options: Any) -> None:
     echo_result(as_json, {"tokens": [_with_state(record) for record in records]}, _table(records))
 
 
-@token_group.command("rotate", epilog="Example: chalk-flask token rotate 5f0c6a91d2b3e478 --overlap 48h")
+@token_group.command(
+    "rotate",
+    short_help="Replace a token by a new one with the same access.",
+    epilog="Example: chalk-flask token rotate 5f0c6a91d2b3e478 --overlap 48h",
+)
 @click.argument("token_id", metavar="ID")
 @overlap_option("Validity of the former token: 30m, 24h, 7d; 0s revokes it now.")
 @as_json_option

@@ -109,7 +109,11 @@ def list_webhooks(tenant: str, as_json: bool, **options: Any) -> None:
     _warn_without_worker(has_worker)
 
 
-@webhook_group.command("show", epilog="Example: chalk-flask webhook show wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
+@webhook_group.command(
+    "show",
+    short_help="Show a webhook and its latest attempts.",
+    epilog="Example: chalk-flask webhook show wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f",
+)
 @click.argument("webhook_id", metavar="ID")
 @tenant_option
 @as_json_option
@@ -165,7 +169,11 @@ def rotate(webhook_id: str, overlap: timedelta, tenant: str, as_json: bool, **op
     echo_result(as_json, *rotated_text(webhook, secret))
 
 
-@webhook_group.command("test", epilog="Example: chalk-flask webhook test wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
+@webhook_group.command(
+    "test",
+    short_help="Send a test event now, and print the result.",
+    epilog="Example: chalk-flask webhook test wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f",
+)
 @click.argument("webhook_id", metavar="ID")
 @tenant_option
 @as_json_option

@@ -198,10 +198,10 @@ class ImportReport:
 
     def _table(self) -> list[str]:
         columns = ("rows", *OUTCOMES)
-        lines = [f"{'':18}" + "".join(f"{column:>11}" for column in columns)]
+        lines = [f"{'':16}" + "".join(f"{column:>10}" for column in columns)]
         for name, file in self.files.items():
             numbers = (file.rows, *(file.counts.get(outcome, 0) for outcome in OUTCOMES))
-            lines.append(f"{name:18}" + "".join(f"{number:>11,}" for number in numbers))
+            lines.append(f"{name:16}" + "".join(f"{number:>10,}" for number in numbers))
         if self.purged:
             lines.append(f"{self.purged:,} old tombstones deleted for good.")
         return [*lines, f"{self.seconds:.1f} s"]
