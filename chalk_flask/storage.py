@@ -86,6 +86,8 @@ COLLECTIONS: tuple[Collection, ...] = (
         bumps_revision=False,
         values_of=_members(number="sequence", collection="collection"),
     ),
+    # Change history: blocks of former states of records, by their last sequence number.
+    Collection("history", bumps_revision=False),
     # Import runs, by id.
     Collection(
         "imports",

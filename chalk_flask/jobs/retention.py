@@ -1,4 +1,4 @@
-"""Deletion of old jobs, and of files below the setting `data` that no job needs."""
+"""Deletion of old jobs and old changes of records, and of files below the setting `data` that no job needs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 from backends import Backend, Compare
 from chalk_flask.jobs import lifecycle
 from chalk_flask.jobs.record import ALL_STATES, COLLECTION, RETENTION, Job, list_jobs
+from chalk_flask.roster.changes.history_retention import history_days, remove_expired_history
+from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import format_precise_timestamp
 
-__all__ = ["KEEP_PERIOD", "remove_tenant_files", "remove_unused"]
+__all__ = ["KEEP_PERIOD", "remove_old_history", "remove_tenant_files", "remove_unused"]
 
 KEEP_PERIOD: Final = timedelta(days=1)
 """Time for which the package of a dry run, or of an upload that was never queued, is kept."""
@@ -37,6 +40,16 @@ def remove_unused(store: Backend, folder: Path, now: datetime) -> None:
     for tenant_folder in _subfolders(folder):
         with contextlib.suppress(OSError):
             _remove_unused_files(store, tenant_folder, now)
+
+
+def remove_old_history(store: Backend, default_days: int, now: datetime, stopping: Event | None = None) -> None:
+    """Delete the changes of records that are older than the history of their tenant reaches.
+
+    Ends early when `stopping` is set. Raises StorageError.
+    """
+    for tenant in TenantStore(store).list():
+        days = history_days(store, tenant.name, default_days)
+        remove_expired_history(store, tenant.name, days, now, stopping)
 
 
 def remove_tenant_files(folder: Path, tenant: str) -> None:

@@ -18,7 +18,7 @@ from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.jobs.lifecycle import JobSupersededError
 from chalk_flask.jobs.overdue import enqueue_overdue
 from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
-from chalk_flask.jobs.retention import remove_unused
+from chalk_flask.jobs.retention import remove_old_history, remove_unused
 from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
 from chalk_flask.jobs.store import JobStore
 from chalk_flask.jobs.tenant_deletion import TenantDeletions
@@ -66,6 +66,7 @@ class JobWorker:
     ) -> None:
         self._store, self._jobs, self._leader_lock, self._now = store, jobs, leader_lock, now
         self._deletions, self._overdue_hours = TenantDeletions(store, settings), settings.overdue_hours
+        self._history_days = settings.history_days
         self._runner: JobRunner = (
             ProcessRunner(settings, jobs.folder) if store.shared else ThreadRunner(store, settings, jobs)
         )
@@ -135,10 +136,11 @@ class JobWorker:
         return ERROR_PAUSE_SECONDS
 
     def _clean_up(self) -> None:
-        """Delete old jobs and files, and retry deletions of tenants that failed, once per hour."""
+        """Delete old jobs, changes and files, and retry deletions of tenants that failed, once per hour."""
         if time.monotonic() >= self._next_cleanup:
             self._next_cleanup = time.monotonic() + CLEANUP_INTERVAL_SECONDS
             remove_unused(self._store, self._jobs.folder, self._now())
+            remove_old_history(self._store, self._history_days, self._now(), self._stopping)
             self._deletions.retry()
 
     def _finish_deletions(self) -> None:

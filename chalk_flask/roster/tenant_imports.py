@@ -6,15 +6,17 @@ deleted meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from backends import Snapshot, Transaction
+from backends import Snapshot, StorageError, Transaction
 from chalk_flask.audit.events import record_event
 from chalk_flask.notices import wanted_events
+from chalk_flask.roster.changes.history_retention import history_days, remove_expired_history
 from chalk_flask.roster.import_events import enqueue_committed, enqueue_held, enqueue_rejected
 from chalk_flask.roster.import_log import log_discard, log_import
 from chalk_flask.roster.imports import (
@@ -34,7 +36,7 @@ from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.imports.thresholds import ChangeThresholds
 from chalk_flask.settings import Settings
 from chalk_flask.storage import RosterStore
-from chalk_flask.tenants.store import CONTROL, Tenant, require_tenant
+from chalk_flask.tenants.store import CONTROL, Tenant, TenantError, require_tenant
 from chalk_flask.times import utc_now
 
 __all__ = ["ExistingTenantStore", "ImportChoices", "approve_import", "discard_import", "find_import", "run_import"]
@@ -92,8 +94,12 @@ def run_import(
     wanted = _wanted_events(store, tenant)
     parameters.setdefault("on_commit", partial(_record_commit, wanted))
     parameters.setdefault("on_hold", partial(_record_hold, wanted))
+    days = history_days(store, tenant, settings.history_days)
+    parameters.setdefault("keeps_history", days > 0)
     report = import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
     log_import(report)
+    if report.state == "committed":
+        _remove_expired_history(store, tenant, days)
     if report.state == "refused" and not report.dry_run:
         enqueue_rejected(wanted, ExistingTenantStore(store), report)
     return report
@@ -113,6 +119,7 @@ def approve_import(
 
     Raises ApprovalError, TenantError, StorageError and OSError.
     """
+    days = history_days(store, tenant, settings.history_days)
     report = approval.approve(
         ExistingTenantStore(store),
         tenant,
@@ -122,8 +129,11 @@ def approve_import(
         progress=progress,
         on_commit=partial(_record_approval, _wanted_events(store, tenant), requested_by),
         on_result=on_result,
+        keeps_history=days > 0,
     )
     log_import(report)
+    if report.state == "committed":
+        _remove_expired_history(store, tenant, days)
     return report
 
 
@@ -172,6 +182,12 @@ def _with_retention(settings: Settings, tenant: Tenant) -> Settings:
     if tenant.tombstone_days is None or settings.sources.get("tombstone_days") == "argument":
         return settings
     return replace(settings, tombstone_days=tenant.tombstone_days)
+
+
+def _remove_expired_history(store: RosterStore, tenant: str, days: int) -> None:
+    """Delete expired changes. A failure does not concern the import; the job worker tries again."""
+    with contextlib.suppress(StorageError, TenantError):
+        remove_expired_history(ExistingTenantStore(store), tenant, days, utc_now())
 
 
 def _record_commit(wanted: Collection[str], report: ImportReport, transaction: Transaction) -> None:

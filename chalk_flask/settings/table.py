@@ -171,6 +171,12 @@ class Settings:
         "Days for which the access log in the folder `data` is kept. 0: no access log.",
         maximum=36500,
     )
+    history_days: int = _setting(
+        365,
+        "Days for which the console shows how roster records changed, with their former values; a tenant can have"
+        " another period. 0: no change history.",
+        maximum=36500,
+    )
     webhook_allowed_hosts: str = _setting(
         "",
         "Comma-separated hosts, host:port, addresses or networks that webhooks may use although they are private or"

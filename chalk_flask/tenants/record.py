@@ -23,6 +23,7 @@ OPTION_MEMBERS: Final[Mapping[str, str]] = {
     "invalid_rows": "invalidRows",
     "tombstone_days": "tombstoneDays",
     "delivery_days": "deliveryDays",
+    "history_days": "historyDays",
 }
 """Member of the JSON object of a tenant for each of its options."""
 
@@ -33,9 +34,9 @@ class Tenant:
 
     `created` is None for the default tenant. `demographics` is the opt-in. `max_deleted`, `max_changed` and
     `max_quarantined` are the change thresholds of imports as the operator wrote them. `invalid_rows` is the treatment
-    of invalid rows by imports, `reject` or `quarantine`. `tombstone_days` and `delivery_days` are retention periods of
-    tombstones and webhook deliveries. None is the default. `lenient` is the default for the option `--lenient` of
-    imports.
+    of invalid rows by imports, `reject` or `quarantine`. `tombstone_days`, `delivery_days` and `history_days` are
+    retention periods of tombstones, webhook deliveries and the change history. None is the default. `lenient` is the
+    default for the option `--lenient` of imports.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Tenant:
     invalid_rows: str | None = None
     tombstone_days: int | None = None
     delivery_days: int | None = None
+    history_days: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object that is stored and shown."""
@@ -70,7 +72,7 @@ class TenantOptions(TypedDict, total=False):
 
     `demographics` is the opt-in. `max_deleted`, `max_changed` and `max_quarantined` are change thresholds of imports.
     `lenient` is the default for lenient reading, `invalid_rows` the treatment of invalid rows,
-    `tombstone_days` and `delivery_days` are retention periods.
+    `tombstone_days`, `delivery_days` and `history_days` are retention periods.
     """
 
     demographics: bool | None
@@ -81,6 +83,7 @@ class TenantOptions(TypedDict, total=False):
     invalid_rows: str | None
     tombstone_days: int | Literal[""] | None
     delivery_days: int | Literal[""] | None
+    history_days: int | Literal[""] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
-"""Retention periods that a tenant can set: how long tombstones and webhook deliveries are kept."""
+"""Retention periods that a tenant can set: how long tombstones, deliveries and the change history are kept."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DELIVERY_DAYS", "TOMBSTONE_DAYS", "RetentionPeriod"]
+__all__ = ["DELIVERY_DAYS", "HISTORY_DAYS", "PERIODS", "TOMBSTONE_DAYS", "RetentionPeriod"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,13 @@ TOMBSTONE_DAYS: Final = RetentionPeriod(90, 36_500)
 
 DELIVERY_DAYS: Final = RetentionPeriod(1, 365)
 """Days for which a finished delivery of a webhook is stored and can be replayed."""
+
+HISTORY_DAYS: Final = RetentionPeriod(0, 36_500)
+"""Days for which former values of roster records are stored; 0 for none."""
+
+PERIODS: Final[Mapping[str, RetentionPeriod]] = {
+    "tombstone_days": TOMBSTONE_DAYS,
+    "delivery_days": DELIVERY_DAYS,
+    "history_days": HISTORY_DAYS,
+}
+"""Retention periods by the option of a tenant that sets them."""

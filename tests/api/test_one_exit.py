@@ -73,19 +73,20 @@ SERIALIZED = {
     "api/reads/views.py": "reads",
     "outbox/subscriber_view.py": "the records in webhook events",
     "api/writes/views.py": "responses to writes",
-    "console/pages/imports/held_changes.py": "new values of a held package",
+    "console/stored_records.py": "new values of a held package, and former values in the change history",
 }
 """Modules that render records, each with `DocumentSerializer`."""
 
 WITHOUT_RECORDS = {
     "console/pages/dashboard/dashboard.py": "webhooks and numbers of deliveries",
+    "console/pages/imports/held_changes.py": "import runs",
     "console/pages/imports/runs.py": "import runs",
     "console/pages/imports/summaries.py": "import runs and jobs",
     "console/api_client.py": "tenants; records come from the API in this process",
     "console/blueprint.py": "sessions",
     "console/pages/quality/warnings.py": "import runs",
     "console/pages/roster/demographics.py": "writes audit events",
-    "console/pages/roster/history.py": "sequence numbers, provenance notes and import runs",
+    "console/pages/roster/history.py": "sequence numbers, notes, import runs, and former values for render_stored",
     "console/submissions.py": "submissions",
     **{f"jobs/{name}.py": "jobs" for name in ("lifecycle", "record", "retention", "store", "worker")},
     "jobs/execution.py": "numbers of rows in import runs",

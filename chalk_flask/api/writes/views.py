@@ -25,6 +25,7 @@ from chalk_flask.oneroster.vocabularies import DELETED
 from chalk_flask.permissions.policy import UNRESTRICTED, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import GRADEBOOK_DELETE, GRADEBOOK_WRITE
+from chalk_flask.roster.changes.history_retention import HistoryPeriods
 from chalk_flask.roster.gradebook import writes
 from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 from chalk_flask.services import Services
@@ -69,6 +70,7 @@ def _hide_from_readers(guarded: View) -> View:
 
 def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
     resource_type = route.resource_type
+    periods = HistoryPeriods(services.store, services.settings.history_days)
 
     def put(id: str = "") -> Response:  # noqa: A002 - name of the id in the path
         current: Request = request._get_current_object()  # type: ignore[attr-defined]  # Flask types it as a Request
@@ -80,7 +82,16 @@ def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
         key = _record_key(id, payload)
         tool, on_commit = _grade_tool(principal), _audit_on_commit(route, key, principal)
         with _gradebook_errors_as_responses(route, key):
-            stored = writes.put(services.store, principal.tenant, resource_type, key, payload, tool, on_commit)
+            stored = writes.put(
+                services.store,
+                principal.tenant,
+                resource_type,
+                key,
+                payload,
+                tool,
+                on_commit,
+                keeps_history=periods.days_of(principal.tenant) > 0,
+            )
         document = _render_for(services, route, root_url, principal, stored.body)
         return _put_response(route, root_url, key, document, stored.created)
 
@@ -88,11 +99,16 @@ def _put_view(services: Services, root: ApiRoot, route: WriteRoute) -> View:
 
 
 def _delete_view(services: Services, _: ApiRoot, route: WriteRoute) -> View:
+    resource_type, periods = route.resource_type, HistoryPeriods(services.store, services.settings.history_days)
+
     def delete(id: str) -> Response:  # noqa: A002 - name of the id in the path
         principal = current_principal()
         tool, on_commit = _grade_tool(principal), _audit_on_commit(route, id, principal)
         with _gradebook_errors_as_responses(route, id):
-            writes.delete(services.store, principal.tenant, route.resource_type, id, tool, on_commit)
+            keeps_history = periods.days_of(principal.tenant) > 0
+            writes.delete(
+                services.store, principal.tenant, resource_type, id, tool, on_commit, keeps_history=keeps_history
+            )
         response = Response(status=204)
         del response.headers["Content-Type"]
         return response

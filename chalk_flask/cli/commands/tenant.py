@@ -97,13 +97,14 @@ def _parse_threshold_option(ctx: click.Context, option: click.Parameter, text: s
 
 def _parse_days_option(ctx: click.Context, option: click.Parameter, text: str | None) -> int | str | None:
     """Return a retention period in days; an empty text for the default."""
-    from chalk_flask.tenants.retention import DELIVERY_DAYS, TOMBSTONE_DAYS
+    from chalk_flask.tenants.retention import PERIODS
 
-    period = TOMBSTONE_DAYS if option.name == "tombstone_days" else DELIVERY_DAYS
+    period = PERIODS[option.name or ""]
     try:
         if text == "":  # most likely an unset variable of a script
             raise ValueError(f"a number of days must be from {period.minimum} to {period.maximum}")
-        return None if text is None else period.parse(text) or ""
+        days = None if text is None else period.parse(text)
+        return "" if days is None and text is not None else days
     except ValueError as error:
         raise click.BadParameter(f"{error}, or default") from None
 
@@ -153,6 +154,13 @@ def _parse_days_option(ctx: click.Context, option: click.Parameter, text: str | 
     callback=_parse_days_option,
     help="Days for which finished deliveries of webhooks are stored, 1 to 365; or default (30).",
 )
+@click.option(
+    "--history-days",
+    metavar="DAYS",
+    callback=_parse_days_option,
+    help="Days for which the console shows how records changed, with their former values; 0 for no change history; or"
+    " default, the setting of the service.",
+)
 @as_json_option
 @settings_options()
 def change(name: str, as_json: bool, config: str | None, storage: str | None, **changes: Any) -> None:
@@ -165,7 +173,8 @@ def change(name: str, as_json: bool, config: str | None, storage: str | None, **
     if all(value is None for value in changes.values()):
         raise click.UsageError(
             "a change is required: give --demographics, --no-demographics, --max-deleted, --max-changed,"
-            " --max-quarantined, --invalid-rows, --lenient, --no-lenient, --tombstone-days or --delivery-days"
+            " --max-quarantined, --invalid-rows, --lenient, --no-lenient, --tombstone-days, --delivery-days or"
+            " --history-days"
         )
     settings = settings_from_options({"config": config, "storage": storage})
     with open_configured_store(settings) as store:
@@ -240,6 +249,7 @@ def _setting_lines(tenant: Tenant) -> list[str]:
         f"invalid rows  {tenant.invalid_rows or 'reject (default)'}",
         f"tombstones    {_days_text(tenant.tombstone_days, 'setting of the service')}",
         f"deliveries    {_days_text(tenant.delivery_days, f'{RETENTION_DAYS} days')}",
+        f"history       {_days_text(tenant.history_days, 'setting of the service')}",
     ]
 
 

@@ -6,6 +6,7 @@ Imports and gradebook writes use no other way to write a roster.
 
 from __future__ import annotations
 
+from chalk_flask.roster.changes.change_history import ChangeCause
 from chalk_flask.roster.changes.writer import RosterWriter, write_with_final_timestamp
 
-__all__ = ["RosterWriter", "write_with_final_timestamp"]
+__all__ = ["ChangeCause", "RosterWriter", "write_with_final_timestamp"]

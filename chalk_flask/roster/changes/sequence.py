@@ -10,7 +10,7 @@ must do a full read then.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import orjson
 
@@ -26,6 +26,7 @@ __all__ = [
     "last_sequence",
     "oldest_resumable_sequence",
     "restart_sequence",
+    "sequence_numbers",
     "sequence_of",
 ]
 
@@ -101,12 +102,14 @@ def last_sequence(snapshot: Snapshot) -> int:
 
 def sequence_of(snapshot: Snapshot, collection: str, key: str) -> int | None:
     """Return the sequence number of a record; None if it has not changed since the first load."""
-    entry_key = _entry_key(collection, key)
-    body = snapshot.get_many(COLLECTION, [entry_key]).get(entry_key)
-    if body is None:
-        return None
-    number: int = orjson.loads(body)["sequence"]
-    return number
+    return sequence_numbers(snapshot, collection, [key]).get(key)
+
+
+def sequence_numbers(snapshot: Snapshot, collection: str, keys: Sequence[str]) -> dict[str, int]:
+    """Return the sequence numbers of records by key. Those that have not changed since the first load have none."""
+    bodies = snapshot.get_many(COLLECTION, [_entry_key(collection, key) for key in keys])
+    entries = map(orjson.loads, bodies.values())
+    return {entry["sourcedId"]: entry["sequence"] for entry in entries}
 
 
 def changed_since(snapshot: Snapshot, number: int) -> dict[str, list[str]]:

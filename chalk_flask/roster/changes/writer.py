@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
 from backends import Record, Transaction, batched_by_size
+from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import clock
+from chalk_flask.roster.changes.change_history import ChangeCause, HistoryWriter, erase_history
 from chalk_flask.roster.changes.sequence import ChangeSequence
 
 __all__ = ["RecordsWithTimestamp", "RosterWriter", "write_with_final_timestamp"]
@@ -30,6 +32,7 @@ def write_with_final_timestamp(
     first: bool = False,
     run: str | None = None,
     by_tool: bool = False,
+    cause: ChangeCause | None = None,
 ) -> Iterator[RosterWriter]:
     """Begin a transaction, yield its writer, and commit. The timestamp does not lie before the commit.
 
@@ -38,14 +41,14 @@ def write_with_final_timestamp(
     is not moved. Afterwards the writer's `timestamp` is the final one.
     """
     with begin() as transaction:
-        writer = RosterWriter(transaction, tenant, lead, first=first, run=run, by_tool=by_tool)
+        writer = RosterWriter(transaction, tenant, lead, first=first, run=run, by_tool=by_tool, cause=cause)
         yield writer
     tries = 0
     while writer.is_late:
         tries += 1
         next_lead = clock.next_lead(writer.lead, writer.margin, tries)
         with begin() as transaction:
-            later = RosterWriter(transaction, tenant, next_lead, first=first, by_tool=by_tool)
+            later = RosterWriter(transaction, tenant, next_lead, first=first, by_tool=by_tool, cause=cause)
             later.restamp(writer)
             later.finish()
         writer.move_to(later)
@@ -55,7 +58,8 @@ class RosterWriter:
     """Writer of all roster records of one transaction. Call `finish` last.
 
     `lead` is the expected time until the commit, in seconds. `first` is True if the tenant has no roster yet.
-    `run` is the id of the import. `by_tool` is True for the write of a grade tool.
+    `run` is the id of the import. `by_tool` is True for the write of a grade tool. `cause` is stored in the change
+    history; without it, and in the first load, there is none.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class RosterWriter:
         first: bool = False,
         run: str | None = None,
         by_tool: bool = False,
+        cause: ChangeCause | None = None,
     ) -> None:
         self.transaction = transaction
         self.lead = lead
@@ -74,6 +79,7 @@ class RosterWriter:
         self._first = first
         self._run = run
         self._by_tool = by_tool
+        self._history = None if first or cause is None else HistoryWriter(transaction, cause)
         self._written: list[tuple[str, RecordsWithTimestamp]] = []
 
     @cached_property
@@ -97,8 +103,9 @@ class RosterWriter:
         self._put(collection, records(self.timestamp), keys)
 
     def purge(self, collection: str, keys: Iterable[str]) -> None:
-        """Delete records permanently."""
+        """Delete records permanently, with their change history."""
         purged = list(keys)
+        erase_history(self.transaction, collection, purged)
         self.transaction.delete(collection, purged)
         self._sequence.remove(collection, purged)
 
@@ -118,7 +125,7 @@ class RosterWriter:
                 stored = self.transaction.get_many(collection, [record.key for record in batch])
                 unchanged = [record for record in batch if stored.get(record.key) == record.body]
                 restamped = [clock.record_with_timestamp(record, self.timestamp) for record in unchanged]
-                self._put(collection, restamped, partial(_keys, restamped))
+                self._put(collection, restamped, partial(_keys, restamped), is_restamp=True)
 
     def move_to(self, later: RosterWriter) -> None:
         """Take over transaction, lead and timestamp of the writer that restamped the records."""
@@ -132,20 +139,34 @@ class RosterWriter:
     def _outbox(self) -> Outbox:
         return Outbox(self.transaction, self._tenant, self._run, first=self._first)
 
-    def _put(self, collection: str, records: Iterable[Record], keys: Callable[[], Iterable[str]]) -> None:
-        if self._outbox.has_subscribers(collection):
-            self._put_with_events(collection, records)
-        else:
-            self.transaction.put(collection, records)
-            self._sequence.assign(collection, keys())
+    def _put(
+        self, collection: str, records: Iterable[Record], keys: Callable[[], Iterable[str]], *, is_restamp: bool = False
+    ) -> None:
+        history = self._history if collection in RESOURCES else None
+        has_subscribers = self._outbox.has_subscribers(collection)
+        if has_subscribers or (history and self.transaction.exists(collection)):
+            for batch in _batches(records):
+                with self._outbox.batch(collection, batch) if has_subscribers else nullcontext() as events:
+                    numbers = self._put_batch(collection, batch, history, is_restamp=is_restamp)
+                    if events:
+                        events.assign(numbers or [self._sequence.last] * len(batch))
+            self._outbox.end_collection(collection)
+            return
+        self.transaction.put(collection, records)
+        numbers = self._sequence.assign(collection, keys())
+        if history:
+            history.store_created(collection, numbers, self.timestamp)
 
-    def _put_with_events(self, collection: str, records: Iterable[Record]) -> None:
-        for batch in _batches(records):
-            with self._outbox.batch(collection, batch) as events:
-                self.transaction.put(collection, batch)
-                numbers = self._sequence.assign(collection, _keys(batch))
-                events.assign(numbers or [self._sequence.last] * len(batch))
-        self._outbox.end_collection(collection)
+    def _put_batch(
+        self, collection: str, batch: list[Record], history: HistoryWriter | None, *, is_restamp: bool
+    ) -> range:
+        """Write a batch of records, and return their sequence numbers."""
+        changes = history.read_former(collection, batch) if history else []
+        self.transaction.put(collection, batch)
+        numbers = self._sequence.assign(collection, _keys(batch))
+        if history and numbers:
+            history.store(collection, changes, numbers[0], self.timestamp, is_restamp=is_restamp)
+        return numbers
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

@@ -14,7 +14,7 @@ from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, with
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.permissions.policy import UNRESTRICTED
-from chalk_flask.roster.changes import RosterWriter, clock, provenance, write_with_final_timestamp
+from chalk_flask.roster.changes import ChangeCause, RosterWriter, clock, provenance, write_with_final_timestamp
 from chalk_flask.roster.gradebook.defaults import allows_default, default_category, grading_period
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, check_new_id, parse_payload
 from chalk_flask.roster.gradebook.write_guard import ForbiddenWriteError, GradeTool, RecordNotFoundError, WriteGuard
@@ -62,8 +62,10 @@ def put(
     payload: Mapping[str, JSON],
     tool: GradeTool,
     on_commit: OnCommit,
+    *,
+    keeps_history: bool = True,
 ) -> WriteResult:
-    """Create or replace the record with this id.
+    """Create or replace the record with this id. `keeps_history` is False if the tenant keeps no change history.
 
     Members that the grade tool cannot see stay as they are. Missing references get defaults, see `defaults`. The status
     tobedeleted deletes the record. A record that is stored with the same content keeps its timestamp, and nothing is
@@ -74,7 +76,7 @@ def put(
     """
     hidden = HiddenMembers(resource_type, tool.policy)
     data = None if hidden else parse_payload(resource_type, key, payload)  # rejects it without a transaction
-    with _write(store, tenant) as writer:
+    with _write(store, tenant, tool, keeps_history) as writer:
         edit = _GradebookEdit(writer, tool, hidden, partial(store.read, tenant))
         previous = edit.guard.find_stored(resource_type, key)
         if previous is None:
@@ -90,14 +92,21 @@ def put(
 
 
 def delete(
-    store: Backend, tenant: str, resource_type: ResourceType, key: str, tool: GradeTool, on_commit: OnCommit
+    store: Backend,
+    tenant: str,
+    resource_type: ResourceType,
+    key: str,
+    tool: GradeTool,
+    on_commit: OnCommit,
+    *,
+    keeps_history: bool = True,
 ) -> None:
-    """Replace the record with this id by a tombstone; with a line item, delete its results too.
+    """Replace the record with this id by a tombstone; with a line item, delete its results too. See `put`.
 
     Raises RecordNotFoundError for an id that is unknown, deleted or not visible; InvalidPayloadError for a category
     that a line item uses; ForbiddenWriteError; StorageError.
     """
-    with _write(store, tenant) as writer:
+    with _write(store, tenant, tool, keeps_history) as writer:
         hidden = HiddenMembers(resource_type, tool.policy)
         edit = _GradebookEdit(writer, tool, hidden, partial(store.read, tenant))
         previous = edit.guard.find_stored(resource_type, key)
@@ -110,9 +119,10 @@ def delete(
         on_commit(writer.transaction)
 
 
-def _write(store: Backend, tenant: str) -> AbstractContextManager[RosterWriter]:
+def _write(store: Backend, tenant: str, tool: GradeTool, keeps_history: bool) -> AbstractContextManager[RosterWriter]:
     begin = partial(store.write, tenant, LOCK_TIMEOUT_SECONDS)
-    return write_with_final_timestamp(begin, tenant, COMMIT_LEAD_SECONDS, by_tool=True)
+    cause = ChangeCause(credential=tool.credential) if keeps_history else None
+    return write_with_final_timestamp(begin, tenant, COMMIT_LEAD_SECONDS, by_tool=True, cause=cause)
 
 
 class _GradebookEdit:

@@ -55,6 +55,7 @@ def approve(
     progress: Progress | None = None,
     on_commit: OnCommit | None = None,
     on_result: OnResult | None = None,
+    keeps_history: bool = True,
     now: datetime | None = None,
 ) -> ImportReport:
     """Import the package of a held run with the options of the hold, but without thresholds.
@@ -62,12 +63,20 @@ def approve(
     `folder` is the folder of held packages. The roster must be the one with which the package was compared, apart from
     writes of grade tools, and the run must not have expired. The transaction that writes the roster also ends the hold
     and calls `on_commit`, so that concurrent approvals apply the package once. `on_result` is called there too, and in
-    the one that stores that nothing has changed. Raises ApprovalError, StorageError and OSError.
+    the one that stores that nothing has changed. `keeps_history` is False if the tenant keeps no change history. Raises
+    ApprovalError, StorageError and OSError.
     """
     start = time.monotonic()
     run = _approvable_run(store, tenant, run_id, now or utc_now())
     job = _held_job(run, store, folder)
-    job = replace(job, requested_by=requested_by, progress=progress, on_commit=on_commit, on_result=on_result)
+    job = replace(
+        job,
+        requested_by=requested_by,
+        progress=progress,
+        on_commit=on_commit,
+        on_result=on_result,
+        keeps_history=keeps_history,
+    )
     report = _apply(job)
     report.seconds = time.monotonic() - start
     if report.state == "refused":  # most likely another approval has removed the package

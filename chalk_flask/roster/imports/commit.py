@@ -7,7 +7,7 @@ from functools import partial
 
 from backends import StorageError, Transaction
 from chalk_flask.outbox import Outbox
-from chalk_flask.roster.changes import clock, provenance
+from chalk_flask.roster.changes import ChangeCause, clock, provenance
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.changes.version import RosterVersion, ToolWrites, find_tool_writes, has_conflicts
 from chalk_flask.roster.changes.writer import write_with_final_timestamp
@@ -55,7 +55,9 @@ def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, versi
     """
     begin = partial(job.store.write, job.tenant)
     lead = clock.commit_lead(diff.changed_count)
-    with write_with_final_timestamp(begin, job.tenant, lead, first=version.revision == 0, run=report.run) as writer:
+    cause = ChangeCause(run=report.run) if job.keeps_history else None
+    is_first = version.revision == 0
+    with write_with_final_timestamp(begin, job.tenant, lead, first=is_first, run=report.run, cause=cause) as writer:
         written = _tool_writes_beside(diff, writer.transaction, version)
         for name, keys in diff.purged.items():
             writer.purge(name, keys)

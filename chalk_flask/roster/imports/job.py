@@ -57,7 +57,7 @@ class ImportParameters(TypedDict, total=False):
     `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
     `on_result` is called in either, and in the one that stores that nothing has changed; no other transaction stores a
     result. `csv_file` is the file for quarantined rows. It contains personal data. `name` is the name of the package in
-    the report, by default that of its path.
+    the report, by default that of its path. `keeps_history` is False if the tenant keeps no change history.
     """
 
     run: str
@@ -69,6 +69,7 @@ class ImportParameters(TypedDict, total=False):
     on_hold: OnCommit | None
     on_result: OnResult | None
     csv_file: Path | None
+    keeps_history: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class ImportJob:
     approved: ImportRun | None = None
     warnings: tuple[ImportProblem, ...] = ()
     csv_file: Path | None = None
+    keeps_history: bool = True
     subfolder: str = ""
 
     def new_report(self) -> ImportReport:

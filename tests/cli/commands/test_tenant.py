@@ -30,6 +30,7 @@ DEFAULT_TENANT = {
     "lenient": False,
     "tombstoneDays": None,
     "deliveryDays": None,
+    "historyDays": None,
 }
 
 RunWithInput = Callable[..., CommandResult]
@@ -210,3 +211,10 @@ def test_tombstone_days_of_the_tenant_apply_unless_an_option_is_given(run: RunCo
         assert run("imports", "show", imported["run"], "--json").json["options"]["tombstoneDays"] == days
     assert run("tenant", "set", "default", "--tombstone-days", "default", "--json").json["tombstoneDays"] is None
     assert run("tenant", "set", "default", "--tombstone-days", "89", "--json").code == 2
+
+
+def test_history_days_can_be_none_or_the_setting_of_the_service(run: RunCommand) -> None:
+    for text, days in (("0", 0), ("30", 30), ("default", None)):
+        assert run("tenant", "set", "default", "--history-days", text, "--json").json["historyDays"] == days
+    assert run("tenant", "set", "default", "--history-days", "36501").code == 2
+    assert "history       setting of the service (default)" in run("tenant", "show", "default").out

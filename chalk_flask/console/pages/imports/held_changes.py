@@ -10,11 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import orjson
 from flask import abort, request, url_for
 from flask.typing import ResponseReturnValue
 
-from chalk_flask.console.api_client import DEFAULT_ROOT
 from chalk_flask.console.context import ConsoleRequest, current
 from chalk_flask.console.pages.imports.record_text import (
     FieldChange,
@@ -25,14 +23,13 @@ from chalk_flask.console.pages.imports.record_text import (
 )
 from chalk_flask.console.pages.imports.texts import render_import_page
 from chalk_flask.console.pages.roster.labels import RecordLinks, record_url
+from chalk_flask.console.stored_records import render_stored
 from chalk_flask.console.widgets.paging import Page, page_of
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
-from chalk_flask.permissions.policy import policy_for
 from chalk_flask.roster.diff.change_list import CHANGED_OUTCOMES, ChangeList, RecordChange
 from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.run_files import change_list_path, store_folder
-from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
 from chalk_flask.times import utc_now
 
 __all__ = ["ShownChange", "change_list_of", "show_changes"]
@@ -150,13 +147,8 @@ def _new_records(console: ConsoleRequest, name: str, entries: Sequence[RecordCha
     bodies = {entry.key: entry.body for entry in entries if entry.body is not None}
     if not bodies or name not in RESOURCES:
         return {}
-    principal = console.api.principal
-    root_url = request.url_root.rstrip("/") + DEFAULT_ROOT
-    with console.services.store.read(console.tenant) as snapshot:
-        lookup = ReferenceLookup(snapshot, console.tenant, RedactionCache())
-        serializer = DocumentSerializer(RESOURCES[name], root_url, policy_for(principal), lookup)
-        documents = list(serializer.render_each(list(bodies.values())))
-    return {key: orjson.loads(document) for key, document in zip(bodies, documents, strict=True)}
+    records = render_stored(console, console.api, name, list(bodies.values()))
+    return dict(zip(bodies, records, strict=True))
 
 
 def _file_links(import_id: str, choices: Sequence[tuple[str, Outcome]], selected: str) -> list[dict[str, Any]]:

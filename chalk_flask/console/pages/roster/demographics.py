@@ -11,6 +11,7 @@ from chalk_flask.audit.events import record_event
 from chalk_flask.console.api_client import ApiClient
 from chalk_flask.console.context import ConsoleRequest, current
 from chalk_flask.console.pages.roster.catalog import DEMOGRAPHICS, find_collection, title_of
+from chalk_flask.console.pages.roster.history import history_of
 from chalk_flask.console.pages.roster.labels import RecordLinks, find_record
 from chalk_flask.console.pages.roster.rows import fields_of, headers_of, page_size, rows_of
 from chalk_flask.console.widgets.paging import MAX_OFFSET, Page
@@ -57,7 +58,8 @@ def show_demographics(record_id: str) -> ResponseReturnValue:
         abort(404)
     api = console.api_with(demographics=True)
     record, message = _read_demographics(console, api, record_id)
-    fields = fields_of(find_collection(DEMOGRAPHICS), record, RecordLinks(console.api)) if record else ()
+    links = RecordLinks(console.api)
+    fields = fields_of(find_collection(DEMOGRAPHICS), record, links) if record else ()
     return render_template(
         "console/roster/person_demographics.html",
         person=person,
@@ -65,6 +67,7 @@ def show_demographics(record_id: str) -> ResponseReturnValue:
         fields=list(fields),
         record=record,
         message=message,
+        history=history_of(console, api, DEMOGRAPHICS, record_id, links) if record else None,
     )
 
 

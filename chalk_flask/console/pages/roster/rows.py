@@ -1,4 +1,4 @@
-"""Rows of a list of records, and the fields of one record, as the templates show them."""
+"""Rows of a list of records, and the fields and changes of one record, as the templates show them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ from chalk_flask.oneroster.vocabularies import TO_BE_DELETED
 if TYPE_CHECKING:
     from chalk_flask.console.context import ConsoleRequest
 
-__all__ = ["Cell", "Row", "fields_of", "headers_of", "page_size", "rows_of"]
+__all__ = [
+    "Cell",
+    "ChangedField",
+    "Row",
+    "changed_fields",
+    "fields_of",
+    "headers_of",
+    "page_size",
+    "read_references",
+    "rows_of",
+]
 
 PAGE_SIZE = 25
 """Records on a page of a list."""
 MAX_LINKS_IN_CELL = 5
 """Maximum number of references that a cell of a list links. The page of the record has all of them."""
 MAX_LINKS_IN_FIELD = 40
+MAX_LINKS_IN_CHANGE = 10
 MAX_TEXT_LENGTH = 300
 """Maximum length in characters of a text in a list. The page of the record has the whole text."""
 
@@ -38,6 +49,11 @@ class Cell:
     links: tuple[RecordLink, ...] = ()
     more: int = 0
 
+    @property
+    def is_empty(self) -> bool:
+        """True if the field has no value."""
+        return not self.text and not self.links
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -47,6 +63,15 @@ class Row:
     href: str
     is_deleted: bool
     cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedField:
+    """Field of a record with its values before and after a change."""
+
+    label: str
+    before: Cell
+    after: Cell
 
 
 def page_size(console: ConsoleRequest) -> int:
@@ -99,6 +124,38 @@ def fields_of(collection: BrowsedCollection, record: Mapping[str, Any], links: R
     for name, field in collection.resource_type.fields.items():
         if name in record and record[name] != [] and name not in ("status", "dateLastModified"):
             yield _cell(collection, column_of(name, field), record, links, MAX_LINKS_IN_FIELD, max_length=None)
+
+
+def read_references(
+    collection: BrowsedCollection, changes: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], links: RecordLinks
+) -> None:
+    """Read the names of the records that changed references name, all at once. A change is two states of a record."""
+    links.read(
+        reference
+        for before, after in changes
+        for column in _changed_columns(collection, before, after)
+        for record in (before, after)
+        for reference in _references_of(collection, column, record, MAX_LINKS_IN_CHANGE)
+    )
+
+
+def changed_fields(
+    collection: BrowsedCollection, before: Mapping[str, Any], after: Mapping[str, Any], links: RecordLinks
+) -> list[ChangedField]:
+    """Return the fields that differ between two states of a record, without status and time."""
+    return [
+        ChangedField(column.label, *(_cell(collection, column, state, links, MAX_LINKS_IN_CHANGE) for state in states))
+        for states in ((before, after),)
+        for column in _changed_columns(collection, *states)
+    ]
+
+
+def _changed_columns(
+    collection: BrowsedCollection, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[Column]:
+    for name, field in collection.resource_type.fields.items():
+        if name not in ("status", "dateLastModified") and (before.get(name) or None) != (after.get(name) or None):
+            yield column_of(name, field)
 
 
 def _cell(

@@ -21,7 +21,7 @@ from chalk_flask.console.pages.roster.catalog import (
     find_nested,
     title_of,
 )
-from chalk_flask.console.pages.roster.history import last_change_of
+from chalk_flask.console.pages.roster.history import history_of, last_change_of, requested_start
 from chalk_flask.console.pages.roster.labels import RecordLink, RecordLinks, find_record, record_url
 from chalk_flask.console.pages.roster.related import related_parts
 from chalk_flask.console.pages.roster.rows import fields_of, page_size, rows_of
@@ -91,7 +91,7 @@ def search_nested(collection: str, record_id: str, nested: str) -> ResponseRetur
 
 
 def show_record(collection: str, record_id: str) -> ResponseReturnValue:
-    """Show a record: its fields, the records that refer to it, its last change, and its JSON."""
+    """Show a record: its fields, the records that refer to it, its change history, and its JSON."""
     console = current()
     browsed = find_collection(collection)
     if browsed.is_demographics:
@@ -110,6 +110,7 @@ def show_record(collection: str, record_id: str) -> ResponseReturnValue:
         fields=list(fields_of(browsed, record, links)),
         parts=related_parts(console, name, record_id, links),
         last_change=last_change_of(console, name, record),
+        history=history_of(console, console.api, name, record_id, links, requested_start()),
         json_text=text[:MAX_JSON_LENGTH],
         json_length=len(text),
         max_json_length=MAX_JSON_LENGTH,

@@ -21,7 +21,7 @@ from chalk_flask.roster.imports.history import HOLD_PERIOD
 from chalk_flask.roster.imports.history import RETENTION as RUN_RETENTION
 from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED, Threshold, normalize_threshold
 from chalk_flask.settings import SETTINGS
-from chalk_flask.tenants.retention import DELIVERY_DAYS, TOMBSTONE_DAYS, RetentionPeriod
+from chalk_flask.tenants.retention import DELIVERY_DAYS, HISTORY_DAYS, PERIODS, TOMBSTONE_DAYS, RetentionPeriod
 from chalk_flask.tenants.store import Tenant, TenantError, TenantStore
 
 __all__ = ["change_settings", "show_settings"]
@@ -31,7 +31,6 @@ INVALID_ROWS_CHOICES = [
     ("quarantine", "Set them aside, and apply the other rows"),
 ]
 THRESHOLD_NAMES = ("max_deleted", "max_changed", "max_quarantined")
-DAYS_NAMES = ("tombstone_days", "delivery_days")
 MAX_TEXT_LENGTH = 40
 VERSION_LENGTH = 16
 
@@ -89,12 +88,18 @@ class TenantForm(ConsoleForm):
         f"Finished deliveries contain names and other roster data, and can be replayed until they are deleted."
         f" {RETENTION_DAYS} days if it is empty, {DELIVERY_DAYS.maximum} at most.",
     )
+    history_days = _days_field(
+        "Days to keep the change history",
+        HISTORY_DAYS,
+        "The page of a record shows its changes with their former values, which include names and other personal data."
+        " Enter 0 for no history. Leave it empty for the setting of the service.",
+    )
 
     def changes_of(self, tenant: Tenant) -> dict[str, Any]:
         """Return the settings that differ from those of the tenant."""
         values: dict[str, Any] = {name: getattr(self, name).data for name in _shown_values(tenant)}
         changed = {name: value for name, value in values.items() if value != _shown_values(tenant)[name]}
-        return {name: int(value) if name in DAYS_NAMES and value else value for name, value in changed.items()}
+        return {name: int(value) if name in PERIODS and value else value for name, value in changed.items()}
 
 
 def show_settings() -> ResponseReturnValue:
@@ -146,8 +151,12 @@ def _shown_values(tenant: Tenant) -> dict[str, Any]:
         "lenient": tenant.lenient,
         "invalid_rows": tenant.invalid_rows or INVALID_ROWS_CHOICES[0][0],
         **thresholds,
-        **{name: str(getattr(tenant, name) or "") for name in DAYS_NAMES},
+        **{name: _days_text(getattr(tenant, name)) for name in PERIODS},
     }
+
+
+def _days_text(days: int | None) -> str:
+    return "" if days is None else str(days)
 
 
 def _page(form: TenantForm, status: int = 200, *, is_stale: bool = False) -> ResponseReturnValue:

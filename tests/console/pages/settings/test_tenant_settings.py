@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -68,15 +69,22 @@ def test_invalid_threshold_is_explained(console: Console, text: str) -> None:
 
 def test_retention_is_saved_and_reset(console: Console) -> None:
     console.sign_in("owner")
-    console.submit(SETTINGS_PAGE, tombstone_days="120", delivery_days=" 7 ")
+    console.submit(SETTINGS_PAGE, tombstone_days="120", delivery_days=" 7 ", history_days="0")
     assert (stored(console).tombstone_days, stored(console).delivery_days) == (120, 7)
+    assert stored(console).history_days == 0
+    assert re.search(r'name="history_days"[^>]* value="0"', console.get(SETTINGS_PAGE).text)
     page = console.submit(SETTINGS_PAGE, tombstone_days="", delivery_days="default")
-    assert (stored(console).tombstone_days, stored(console).delivery_days) == (None, None)
+    assert (stored(console).tombstone_days, stored(console).delivery_days, stored(console).history_days) == (
+        None,
+        None,
+        0,
+    )
     assert "as long as the tenant exists" in visible_text(page.text)
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("tombstone_days", "89"), ("delivery_days", "0"), ("delivery_days", "\u0663")]
+    ("name", "text"),
+    [("tombstone_days", "89"), ("delivery_days", "0"), ("delivery_days", "\u0663"), ("history_days", "36501")],
 )
 def test_invalid_retention_is_explained(console: Console, name: str, text: str) -> None:
     console.sign_in("owner")
