@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any, TypeAlias
 
@@ -143,19 +143,25 @@ class RosterWriter:
         self, collection: str, records: Iterable[Record], keys: Callable[[], Iterable[str]], *, is_restamp: bool = False
     ) -> None:
         history = self._history if collection in RESOURCES else None
-        has_subscribers = self._outbox.has_subscribers(collection)
-        if has_subscribers or (history and self.transaction.exists(collection)):
+        if self._outbox.has_subscribers(collection):
+            self._put_with_events(collection, records, history, is_restamp=is_restamp)
+        elif history and (self._by_tool or self.transaction.exists(collection)):
             for batch in _batches(records):
-                with self._outbox.batch(collection, batch) if has_subscribers else nullcontext() as events:
-                    numbers = self._put_batch(collection, batch, history, is_restamp=is_restamp)
-                    if events:
-                        events.assign(numbers or [self._sequence.last] * len(batch))
-            self._outbox.end_collection(collection)
-            return
-        self.transaction.put(collection, records)
-        numbers = self._sequence.assign(collection, keys())
-        if history:
-            history.store_created(collection, numbers, self.timestamp)
+                self._put_batch(collection, batch, history, is_restamp=is_restamp)
+        else:  # as a whole, because a backend may load a new collection faster than batch by batch
+            self.transaction.put(collection, records)
+            numbers = self._sequence.assign(collection, keys())
+            if history:
+                history.store_created(collection, numbers, self.timestamp)
+
+    def _put_with_events(
+        self, collection: str, records: Iterable[Record], history: HistoryWriter | None, *, is_restamp: bool
+    ) -> None:
+        for batch in _batches(records):
+            with self._outbox.batch(collection, batch) as events:
+                numbers = self._put_batch(collection, batch, history, is_restamp=is_restamp)
+                events.assign(numbers or [self._sequence.last] * len(batch))
+        self._outbox.end_collection(collection)
 
     def _put_batch(
         self, collection: str, batch: list[Record], history: HistoryWriter | None, *, is_restamp: bool

@@ -11,12 +11,12 @@ from chalk_flask.outbox import Subscription
 from chalk_flask.roster.changes.history_block import HistoryBlock
 from chalk_flask.roster.imports import import_package
 from chalk_flask.storage import COLLECTIONS
+from tests.roster.changes.conftest import changes_in, differences, history_bodies
 from tests.roster.changes.test_clock import SlowStore
 from tests.roster.conftest import UNLIMITED, Load, objects
 from tests.roster.gradebook.conftest import RESULT, delete, put
 from tests.roster.imports.test_purge import age, without_pupil
 from tests.support.packages import PackageBuilder, delta_package, package_with_extra_users
-from tests.support.record_history import changes_in, differences, history_bodies
 
 
 def renamed(name: str) -> PackageBuilder:

@@ -16,8 +16,8 @@ from chalk_flask.roster.tenant_imports import run_import
 from chalk_flask.settings import load_settings
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
+from tests.roster.changes.conftest import changes_in, history_bodies
 from tests.support.packages import PackageBuilder
-from tests.support.record_history import changes_in, history_bodies
 
 
 def add_blocks(store: Backend, *ages: int, tenant: str = "default") -> None:

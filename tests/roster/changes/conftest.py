@@ -9,8 +9,6 @@ import orjson
 from backends import Backend
 from chalk_flask.roster.changes.change_history import PastChange, changes_of
 
-__all__ = ["changes_in", "differences", "history_bodies"]
-
 
 def changes_in(store: Backend, name: str, key: str, start: int | None = None) -> list[PastChange]:
     """Return the stored changes of a record of the tenant `default`, newest first."""
