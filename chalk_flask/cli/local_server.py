@@ -88,11 +88,13 @@ def setup_link_text(settings: Settings, setup_link: SetupLink, url: str) -> str 
 
 
 @contextmanager
-def open_service(options: dict[str, Any], *, with_worker: bool = True) -> Iterator[tuple[Flask, Services]]:
+def open_service(
+    options: dict[str, Any], *, with_worker: bool = True, watches_worker: bool = True
+) -> Iterator[tuple[Flask, Services]]:
     """Create the application, log to stderr, deliver webhooks and mail and run jobs until the block ends.
 
-    Closes the store. Without `with_worker` another process must do this; the log warns while there is none.
-    Raises StorageError if the store cannot be read.
+    Closes the store. Without `with_worker` another process must do this. With `watches_worker`, the log warns while
+    there is none. Raises StorageError if the store cannot be read.
     """
     from chalk_flask.shared_state import SHARED_STATE_FILE
 
@@ -105,7 +107,9 @@ def open_service(options: dict[str, Any], *, with_worker: bool = True) -> Iterat
             stack.enter_context(closing(services.shared_state))
             services.shared_state.start(Path(services.settings.data) / SHARED_STATE_FILE)
         services.jwt_verifier.start()
-        stack.enter_context(_running_workers(services) if with_worker else _watched_workers(services))
+        stack.enter_context(
+            _running_workers(services) if with_worker else _idle_workers(services, watched=watches_worker)
+        )
         yield app, services
 
 
@@ -149,11 +153,12 @@ def _running_workers(services: Services) -> Iterator[None]:
 
 
 @contextmanager
-def _watched_workers(services: Services) -> Iterator[None]:
+def _idle_workers(services: Services, *, watched: bool) -> Iterator[None]:
     from chalk_flask.monitoring.worker_watch import WorkerWatch
 
     with closing(services.worker), closing(services.job_worker), closing(WorkerWatch(services)) as watch:
-        watch.start()
+        if watched:
+            watch.start()
         yield
 
 

@@ -109,7 +109,8 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
     supervisor = assignment.open_control()
     supervisor.watch(on_cover=standby.select)
     use_process_number(assignment.number)
-    with open_service(options, with_worker=with_worker) as (app, services):
+    watches_worker = assignment.slot == 0  # the log of one process is enough
+    with open_service(options, with_worker=with_worker, watches_worker=watches_worker) as (app, services):
         serve(
             app,
             services.settings,

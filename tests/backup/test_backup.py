@@ -40,16 +40,17 @@ def test_archive_has_store_data_and_a_manifest_with_checksums(place: Place) -> N
 
 
 @pytest.mark.on_backend(*FILES)
-def test_archive_leaves_out_locks_parts_and_other_stores(place: Place) -> None:
+def test_archive_leaves_out_locks_parts_other_stores_and_state_of_processes(place: Place) -> None:
     own = store_folder(place.settings)
     for path in (
         own / "a.part" / "run-1.zip",
         own / "default" / ".run-1.part",
         place.data / "imports/1234/b/run-2.zip",
+        place.data / "metrics" / "counter_1.db",
     ):
         path.parent.mkdir(parents=True)
         path.write_text("x")
-    for name in ("jobs-1.lock", ".hidden", "webhooks-1234.results"):
+    for name in ("jobs-1.lock", ".hidden", "webhooks-1234.results", "shared-state.db", "shared-state.db-wal"):
         (place.data / name).write_text("x")
     names = [name for name in unpacked(place.back_up()) if name.startswith("data/")]
     assert sorted(names) == ["data/imports/a.part/run-1.zip", "data/secrets.key"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
@@ -216,3 +217,25 @@ def test_processes_count_requests_and_failed_logins_together(tmp_path: Path) -> 
             services = services_of(app)
             for service in (services.shared_state, services.access_log, services.login_log, services.store):
                 service.close()
+
+
+def test_accepted_read_writes_nothing_to_the_shared_state(tmp_path: Path) -> None:
+    app = create_app(storage="memory:", data=str(tmp_path / "data"))
+    services = services_of(app)
+    services.shared_state.start(tmp_path / "data" / SHARED_STATE_FILE)
+    observer = sqlite3.connect(tmp_path / "data" / SHARED_STATE_FILE)
+    try:
+
+        def version() -> int:
+            number: int = observer.execute("PRAGMA data_version").fetchone()[0]
+            return number
+
+        before = version()
+        assert read(app, create_token(app, ALL)).status_code == 200
+        assert version() == before
+        assert read(app, "chk_unknown").status_code == 401
+        assert version() > before
+    finally:
+        observer.close()
+        for service in (services.shared_state, services.access_log, services.login_log, services.store):
+            service.close()
