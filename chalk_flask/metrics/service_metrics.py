@@ -7,6 +7,7 @@ PROMETHEUS_MULTIPROC_DIR. Each process writes its numbers there, and shows the s
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -106,6 +107,16 @@ def prepare_folder(folder: Path) -> Path:
     except OSError as error:
         raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be written: {error.strerror}") from error
     return folder
+
+
+def _prepare_after_fork() -> None:
+    """Create the files of a process that was forked before it counts."""
+    if is_shared():
+        with suppress(SettingsError):
+            prepare_folder(Path(os.environ[FOLDER_VARIABLE]))
+
+
+os.register_at_fork(after_in_child=_prepare_after_fork)
 
 
 def is_shared() -> bool:

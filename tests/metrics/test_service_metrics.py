@@ -82,14 +82,34 @@ def test_processes_share_their_numbers_in_a_folder(tmp_path: Path) -> None:
     command, pipe = [sys.executable, "-c", PROGRAM], subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdin=pipe, stdout=pipe, text=True) as first:
         assert first.stdout is not None
-        while not first.stdout.readline().startswith("chalk_streams{"):
-            pass
+        assert any(line.startswith("chalk_streams{") for line in first.stdout)
         second = subprocess.run(command, cwd=ROOT, env=environ, input="", capture_output=True, text=True, check=True)
         first.kill()
     found = parse_samples(second.stdout)
     assert found["chalk_requests_total", "GET", "/users", "200"] == 2
     assert found["chalk_request_seconds_count", "GET", "/users"] == 2
     assert found["chalk_streams", "stream"] == 2
+
+
+FORKING_PROGRAM = """
+import os
+from chalk_flask.metrics import ServiceMetrics
+metrics = ServiceMetrics()
+if os.fork() == 0:
+    metrics.streams("stream").inc()
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.slow
+def test_files_of_a_forked_process_have_no_holes(tmp_path: Path) -> None:
+    """A hole that cannot be filled, because the disk is full, would end the process."""
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", FORKING_PROGRAM], cwd=ROOT, env=environ, check=True)
+    sizes = {path.name: (path.stat().st_blocks * 512, path.stat().st_size) for path in tmp_path.glob("*.db")}
+    assert len([name for name in sizes if name.startswith("gauge_livesum")]) == 2
+    assert [name for name, (allocated, size) in sizes.items() if allocated < size] == []
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
