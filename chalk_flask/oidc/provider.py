@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from chalk_flask.auth.jwt.jwks import InvalidKeySetError, JwkSet, parse_jwk_set
-from chalk_flask.https.client import HttpsResponse, ResponseTooLargeError, send_request
+from chalk_flask.https.client import ResponseTooLargeError, send_request
+from chalk_flask.https.connection import HttpResponse
 from chalk_flask.https.url import InvalidUrlError, parse_url
 from chalk_flask.oidc.errors import ProviderError
 
@@ -145,7 +146,7 @@ def request_json(
     return data
 
 
-def _request(url: str, subject: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpsResponse:
+def _request(url: str, subject: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpResponse:
     try:
         return send_request(url, headers, body)
     except (http.client.HTTPException, ValueError) as error:  # their text comes from the other server

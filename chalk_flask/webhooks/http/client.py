@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Final
 
-from chalk_flask.webhooks.http.connection import Connection, Deadline, InvalidResponseError, Response
+from chalk_flask.https.connection import Connection, Deadline, HttpRequest, HttpResponse, InvalidResponseError
 from chalk_flask.webhooks.http.ssrf_guard import ForbiddenTargetError, ResolutionError, SsrfGuard, TargetUrl
 
 __all__ = ["AttemptResponse", "WebhookClient"]
@@ -78,14 +78,14 @@ class WebhookClient:
         responded. Raises ValueError for an invalid header.
         """
         started = time.monotonic()
-        header_lines = _header_lines(headers)
+        _check_headers(headers)
         try:
             target = self._guard.check_url(url)
         except ForbiddenTargetError as error:
             return AttemptResponse(None, _milliseconds_since(started), f"rejected: {error}")
-        message = _request_head(target, header_lines, len(body)) + body
+        request = HttpRequest("POST", target.path, {"Host": target.authority, **headers}, body)
         try:
-            response = self._send(target, message, Deadline(self._timeout))
+            response = self._send(target, request, Deadline(self._timeout))
         except Exception as error:
             if (error_text := _error_text(error)) is None:
                 raise
@@ -94,7 +94,7 @@ class WebhookClient:
             response.status,
             _milliseconds_since(started),
             text=response.body.decode(errors="replace"),
-            retry_after=_parse_retry_after(response.retry_after),
+            retry_after=_parse_retry_after(response.headers.get("Retry-After")),
         )
 
     def close(self) -> None:
@@ -103,17 +103,17 @@ class WebhookClient:
             self._connection.close()
         self._connection = None
 
-    def _send(self, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
+    def _send(self, target: TargetUrl, request: HttpRequest, deadline: Deadline) -> HttpResponse:
         connection = self._take_connection(target)
         if connection is not None:
             try:
-                return self._exchange(connection, target, message, deadline)
+                return self._exchange(connection, target, request, deadline)
             except (ConnectionError, ssl.SSLError):
                 # The receiver closed the idle connection, perhaps before it read the request. A duplicate delivery is
                 # harmless.
                 if connection.response_started:
                     raise
-        return self._exchange(self._connect(target, deadline), target, message, deadline)
+        return self._exchange(self._connect(target, deadline), target, request, deadline)
 
     def _take_connection(self, target: TargetUrl) -> Connection | None:
         """Return the open connection if it is usable for the target; `_exchange` gives it back after a response."""
@@ -125,10 +125,12 @@ class WebhookClient:
         connection.close()
         return None
 
-    def _exchange(self, connection: Connection, target: TargetUrl, message: bytes, deadline: Deadline) -> Response:
+    def _exchange(
+        self, connection: Connection, target: TargetUrl, request: HttpRequest, deadline: Deadline
+    ) -> HttpResponse:
         response = None
         try:
-            response = connection.exchange(message, MAX_TEXT_BYTES, deadline)
+            response = connection.exchange(request, MAX_TEXT_BYTES, deadline)
         finally:
             if response is None or not response.reusable:
                 connection.close()
@@ -139,7 +141,7 @@ class WebhookClient:
 
     def _connect(self, target: TargetUrl, deadline: Deadline) -> Connection:
         context = (self._ssl_context or _default_ssl_context()) if target.scheme == "https" else None
-        return Connection.open(_resolve(self._guard, target, deadline), deadline, context, target.hostname)
+        return Connection.open(target.hostname, _resolve(self._guard, target, deadline), deadline, context)
 
 
 @cache
@@ -177,18 +179,10 @@ def _resolve(guard: SsrfGuard, target: TargetUrl, deadline: Deadline) -> list[tu
     return results[0]
 
 
-def _header_lines(headers: Mapping[str, str]) -> str:
+def _check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
             raise ValueError(f"invalid header {name!r}")
-    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-
-
-def _request_head(target: TargetUrl, header_lines: str, content_length: int) -> bytes:
-    return (
-        f"POST {target.path} HTTP/1.1\r\nHost: {target.authority}\r\nAccept-Encoding: identity\r\n"
-        f"{header_lines}Content-Length: {content_length}\r\n\r\n"
-    ).encode("ascii")
 
 
 def _milliseconds_since(started: float) -> int:
@@ -211,12 +205,12 @@ _ERROR_TEXTS: tuple[tuple[type[Exception], str], ...] = (
 
 def _error_text(error: Exception) -> str | None:
     """Return a message without any text of the receiver, or None if the error does not come from the network."""
+    if isinstance(error, InvalidResponseError):
+        return str(error)
     for error_type, text in _ERROR_TEXTS:
         if isinstance(error, error_type):
             return text
     match error:
-        case InvalidResponseError():
-            return str(error)
         case ssl.SSLCertVerificationError():
             return f"invalid certificate: {error.verify_message.partition(',')[0].rstrip('.').lower()}"
         case ssl.SSLError():

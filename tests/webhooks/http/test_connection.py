@@ -7,9 +7,10 @@ import socket
 from http.client import HTTPException
 
 import pytest
+from urllib3.connection import HTTPConnection
 
+from chalk_flask.https.connection import Connection, Deadline, HttpRequest, InvalidResponseError
 from chalk_flask.webhooks.http.client import MAX_TEXT_BYTES
-from chalk_flask.webhooks.http.connection import Connection, Deadline, InvalidResponseError
 
 SEEDS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 5\r\n\r\nok",
@@ -17,6 +18,7 @@ SEEDS = (
     b"2\r\nok\r\n0\r\nA: b\r\n\r\n",
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 404 No\r\nContent-Type: message/rfc822\r\n\r\nabc",
 )
+REQUEST = HttpRequest("POST", "/", {"Host": "hooks.example.org"}, b"")
 TOKENS = (b"\r\n", b"\n", b"\r", b":", b" ", b"\0", b"\xff", b"-1", b"0x", b"9" * 30, b"chunked", b"Content-Length: ")
 
 
@@ -42,9 +44,11 @@ def test_mutated_response_is_read_or_rejected() -> None:
         with here, there:
             there.sendall(response_bytes)
             there.shutdown(socket.SHUT_WR)
-            connection = Connection(here)
+            connected = HTTPConnection("hooks.example.org")
+            connected.sock = here
+            connection = Connection(connected)
             try:
-                response = connection.exchange(b"POST", MAX_TEXT_BYTES, Deadline(5))
+                response = connection.exchange(REQUEST, MAX_TEXT_BYTES, Deadline(5))
             except (InvalidResponseError, HTTPException, OSError):
                 continue
             assert len(response.body) <= MAX_TEXT_BYTES, response_bytes
