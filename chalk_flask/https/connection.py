@@ -40,7 +40,7 @@ _TCP_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """None on systems without this option."""
 
 # The library logs URLs, which may contain secrets.
-logging.getLogger("urllib3").propagate = False
+logging.getLogger("urllib3").setLevel(logging.CRITICAL + 1)
 
 
 class InvalidResponseError(http.client.HTTPException):
@@ -193,7 +193,7 @@ class Connection:
 
 
 class _ToAddresses(HTTPConnection):
-    """Connection of the library to given addresses, whatever its host name is."""
+    """Connection of the library to given addresses instead of those of its host name."""
 
     addresses: Sequence[tuple[str, int]]
     deadline: Deadline

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import socket
+from contextlib import closing
 from http.client import HTTPException
 
 import pytest
 from urllib3.connection import HTTPConnection
 
 from chalk_flask.https.connection import Connection, Deadline, HttpRequest, InvalidResponseError
-from chalk_flask.webhooks.http.client import MAX_TEXT_BYTES
+from chalk_flask.webhooks.http.client import MAX_TEXT_BYTES, WebhookClient
+from chalk_flask.webhooks.http.ssrf_guard import SsrfGuard
+from tests.support.receiver import respond, run_receiver
 
 SEEDS = (
     b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nRetry-After: 5\r\n\r\nok",
@@ -60,3 +64,24 @@ def test_deadline_raises_after_its_end() -> None:
     with pytest.raises(TimeoutError):
         Deadline(0).remaining()
     assert 0 < Deadline(5).remaining() <= 5
+
+
+def test_urls_and_headers_reach_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    malformed = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nhush-header without a colon\r\n\r\n"
+    with run_receiver(respond(malformed)) as receiver, closing(WebhookClient(SsrfGuard(["127.0.0.1"]))) as client:
+        assert client.post(receiver.url, {}, b"").status == 200
+    logging.getLogger("urllib3.connection").warning("a message of the library")
+    assert "hush" not in caplog.text
+    assert "message of the library" not in caplog.text
+
+
+def test_connection_goes_to_the_given_address_under_its_own_name() -> None:
+    with run_receiver(respond()) as receiver:
+        address = ("127.0.0.1", receiver.port)
+        with closing(Connection.open("hooks.example.org", [address], Deadline(5), None)) as connection:
+            request = HttpRequest("GET", "/a?b=c", {"Host": "hooks.example.org"}, b"")
+            assert connection.exchange(request, 10, Deadline(5)).status == 200
+    [(first, headers, _)] = receiver.requests
+    assert first == "GET /a?b=c HTTP/1.1"
+    assert headers == {"host": "hooks.example.org", "accept-encoding": "identity", "content-length": "0"}
