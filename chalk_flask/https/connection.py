@@ -151,6 +151,7 @@ class Connection:
             self._http.request(
                 request.method, request.path, request.body, headers, preload_content=False, decode_content=False
             )
+            self._socket.flush()
         except ConnectionError as error:
             return error
         return None
@@ -220,12 +221,14 @@ class _LimitedSocket:
     def __init__(self, connected: Any) -> None:
         self._socket: socket.socket = connected
         self.deadline = Deadline(0)
+        self._unsent: list[ReadableBuffer] = []
         self._max_received, self._error_text = 0, ""
         self.received, self.at_end = 0, False
 
     def begin_exchange(self, deadline: Deadline) -> None:
         """Set the deadline of the next request and its response."""
         self.deadline, self.received, self.at_end = deadline, 0, False
+        self._unsent.clear()
         self.allow(MAX_HEAD_BYTES, _HEAD_TOO_LARGE)
 
     def allow(self, max_bytes: int, error_text: str) -> None:
@@ -245,8 +248,13 @@ class _LimitedSocket:
         """Ignore the timeout of the library for single reads."""
 
     def sendall(self, data: ReadableBuffer) -> None:
-        """Send all bytes before the deadline."""
-        unsent = memoryview(data)
+        """Keep bytes for `flush`. The library sends head and body separately, which would take two packets."""
+        self._unsent.append(data)
+
+    def flush(self) -> None:
+        """Send all bytes of the request before the deadline."""
+        unsent = memoryview(b"".join(self._unsent))
+        self._unsent.clear()
         while unsent:
             self._socket.settimeout(self.deadline.remaining())
             unsent = unsent[self._socket.send(unsent) :]
