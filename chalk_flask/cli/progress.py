@@ -1,55 +1,96 @@
-"""Progress of an import as one line on a terminal."""
+"""Progress of a long command as one line on a terminal: phase, rows, percentage and remaining time."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO, TypeAlias
+from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as ProgressBar
+    from rich.progress import TaskID
 
 __all__ = ["Progress", "progress_line"]
 
 Progress: TypeAlias = Callable[[str, int], None]
 
-REDRAW_SECONDS = 0.1
+REDRAW_SECONDS: Final = 0.1
 """Minimum time between two numbers of the same phase."""
-
-_CLEAR = "\r\x1b[K"
+_WRITING: Final = "writing "
+"""Beginning of the name of a phase that writes the rows of a file."""
+_NO_COUNTS: Final[Mapping[str, int]] = {}
 
 
 @contextmanager
-def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
+def progress_line(
+    stream: TextIO | None = None, expected_rows: Callable[[], Mapping[str, int]] | None = None
+) -> Iterator[Progress | None]:
     """Yield a function that takes a phase and its row count and redraws one line. The line is cleared at the end.
 
-    Yields None if stderr (or the stream) is not a terminal.
+    `expected_rows` returns the expected number of rows by file, from which percentage and remaining time follow. Yields
+    None if stderr (or the stream) is not a terminal. The environment variable NO_COLOR switches colors off.
     """
     out = stream or sys.stderr
     if not out.isatty():
         yield None
         return
-    try:
-        yield _ProgressLine(out).show
-    finally:
-        out.write(_CLEAR)
-        out.flush()
+    with _progress_bar(out) as bar:
+        yield _PhaseProgress(bar, expected_rows() if expected_rows else _NO_COUNTS).show
 
 
-class _ProgressLine:
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+def _progress_bar(out: TextIO) -> ProgressBar:
+    from rich.console import Console  # its modules take time to import
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as ProgressBar
+
+    return ProgressBar(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=16),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[rows]}", markup=False),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(file=out, highlight=False),
+        transient=True,
+        auto_refresh=False,  # no thread competes with the import
+    )
+
+
+class _PhaseProgress:
+    """Progress of the current phase. A former phase disappears."""
+
+    def __init__(self, bar: ProgressBar, expected_rows: Mapping[str, int]) -> None:
+        self._bar, self._expected_rows = bar, expected_rows
+        self._task: TaskID | None = None
         self._phase = ""
         self._since = self._drawn = 0.0
 
     def show(self, phase: str, rows: int) -> None:
+        """Redraw the line, if it is another phase or some time has passed."""
         now = time.monotonic()
-        if phase != self._phase:
-            self._phase, self._since = phase, now
-        elif now - self._drawn < REDRAW_SECONDS:
+        if phase == self._phase and now - self._drawn < REDRAW_SECONDS:
             return
         self._drawn = now
-        elapsed = now - self._since
-        rate = f", {rows / elapsed:,.0f} a second" if rows and elapsed >= 0.1 else ""
-        counted = f": {rows:,} rows{rate}" if rows else ""
-        self._out.write(f"{_CLEAR}{phase}{counted}")
-        self._out.flush()
+        if self._task is None or phase != self._phase:
+            self._begin(phase, now)
+        assert self._task is not None
+        total = self._expected_rows.get(phase.removeprefix(_WRITING))
+        self._bar.update(
+            self._task,
+            completed=rows,
+            total=None if total is None else max(total, rows),
+            rows=_rows_text(rows, now - self._since),
+            refresh=True,
+        )
+
+    def _begin(self, phase: str, now: float) -> None:
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+        self._phase, self._since = phase, now
+        self._task = self._bar.add_task(phase, total=None, rows="")
+
+
+def _rows_text(rows: int, seconds: float) -> str:
+    rate = f", {rows / seconds:,.0f} a second" if rows and seconds >= 0.1 else ""
+    return f"{rows:,} rows{rate}" if rows else ""

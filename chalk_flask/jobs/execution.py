@@ -9,11 +9,9 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
-from backends import Backend, In, OrderBy, Query, StorageError, Transaction
+from backends import Backend, StorageError, Transaction
 from chalk_flask.files import make_private_folder
 from chalk_flask.jobs.lifecycle import JobSupersededError
 from chalk_flask.jobs.progress import ProgressWriter
@@ -116,7 +114,5 @@ def _fail(jobs: JobStore, job: Job, message: str) -> None:
 
 def _expected_rows(store: Backend, tenant: str) -> Mapping[str, int]:
     """Return the number of rows by file in the last import of the tenant that was not rejected."""
-    query = Query(history.COLLECTION, In("state", ("committed", "unchanged")), (OrderBy("started", True),), limit=1)
     with store.read(tenant) as snapshot:
-        runs: list[dict[str, Any]] = orjson.loads(b"[%s]" % snapshot.find(query).body())
-    return {name: file["rows"] for run in runs for name, file in run["report"]["files"].items()}
+        return history.last_row_counts(snapshot)

@@ -113,7 +113,7 @@ def test_import_prints_progress_on_stderr_and_report_on_stdout(package: Path, tm
     os.close(terminal)
     assert json.loads(report)["state"] == "committed"
     assert b"writing users" in progress
-    assert progress.endswith(b"\r\x1b[K")
+    assert progress.endswith(b"\x1b[2K")
 
 
 def read_terminal(terminal: int) -> bytes:
