@@ -83,7 +83,7 @@ def _check_request() -> ResponseReturnValue | None:
     if request.endpoint == _SIGN_OUT and signed_in() is None and pending_sign_in() is None:
         return redirect(url_for("console.show_sign_in"), 303)
     _check_form(route)
-    return _claim_submission()
+    return _begin_submission()
 
 
 def _end_request(_: BaseException | None) -> None:
@@ -178,13 +178,13 @@ def _check_body() -> None:
             )
 
 
-def _claim_submission() -> ResponseReturnValue | None:
+def _begin_submission() -> ResponseReturnValue | None:
     """Return a redirect if this form was already submitted."""
     submission_id = request.form.get("submission", "")
     if not submission_id or signed_in() is None:
         return None
     try:
-        location = SubmissionStore(current_services().store).claim_or_wait(submission_id)
+        location = SubmissionStore(current_services().store).begin_or_wait(submission_id)
     except SubmissionError as error:
         flash(str(error), "warning")
         return redirect(url_for("console.show_dashboard"), 303)

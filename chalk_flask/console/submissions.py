@@ -1,6 +1,6 @@
 """Submissions of forms: a form that is sent twice, by a double click or by reloading, makes its change once.
 
-Each form contains a random submission id. The first request with an id claims it in the control tenant. Further
+Each form contains a random submission id. The first request with an id begins it in the control tenant. Further
 requests are redirected to the target of the first one. If that one changed nothing, the next request is processed.
 """
 
@@ -48,8 +48,8 @@ class SubmissionStore:
     def __init__(self, store: Backend) -> None:
         self._store = store
 
-    def claim_or_wait(self, submission_id: str) -> str | None:
-        """Claim the id for this request and return None, or return the URL to which the first request redirected.
+    def begin_or_wait(self, submission_id: str) -> str | None:
+        """Begin the submission and return None, or return the URL to which the first request redirected.
 
         Waits for the end of the first request. Raises SubmissionError if that takes too long, and for an id that is
         invalid or too old. Raises StorageError.
@@ -57,12 +57,12 @@ class SubmissionStore:
         if not _ID.fullmatch(submission_id) or not _oldest() <= submission_id < _newest():
             raise SubmissionError("The form is too old, so nothing was changed. Open its page and fill it in again.")
         deadline = time.monotonic() + MAX_WAIT_SECONDS
-        while not self._claim(submission_id):
+        while not self._begin(submission_id):
             if (location := self._wait_for_location(submission_id, deadline)) is not None:
                 return location
         return None
 
-    def _claim(self, submission_id: str) -> bool:
+    def _begin(self, submission_id: str) -> bool:
         with self._store.write(CONTROL) as transaction:
             if transaction.get_many(COLLECTION, [submission_id]):
                 return False

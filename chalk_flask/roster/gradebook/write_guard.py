@@ -123,7 +123,7 @@ class WriteGuard:
                 " others may use"
             )
 
-    def can_claim(self, resource_type: ResourceType, key: str) -> bool:
+    def can_adopt(self, resource_type: ResourceType, key: str) -> bool:
         """Return True if an unchanged record can become a record of the tool: no tool wrote it, and no others use it.
 
         See W-10 and W-15.

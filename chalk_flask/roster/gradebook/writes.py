@@ -166,7 +166,7 @@ class _GradebookEdit:
         """Return True if the record is stored already, and does not become a record of the grade tool (W-10)."""
         if without_timestamp(previous) != record.body:
             return False
-        return not (resource_type.is_active(record.body) and self.guard.can_claim(resource_type, record.key))
+        return not (resource_type.is_active(record.body) and self.guard.can_adopt(resource_type, record.key))
 
     def replace(self, resource_type: ResourceType, record: Record, previous: bytes | None) -> None:
         """Write the record and its dependents.
