@@ -9,9 +9,10 @@ import pytest
 from tests.cli.commands.test_imports import hold_import
 from tests.cli.conftest import RunCommand
 from tests.conftest import url_in
-from tests.support.storage.owners import give_to_other_user, owner_of, owners_below
+from tests.support.storage.owners import give_to_other_user, owner_of, owners_below, requires_root
 
 
+@requires_root
 @pytest.mark.parametrize("data", ["", "elsewhere"], ids=["beside", "elsewhere"])
 @pytest.mark.parametrize("kind", ["json", "sqlite"])
 def test_files_of_root_belong_to_the_owner_of_the_store(

@@ -25,7 +25,7 @@ from chalk_flask.settings.data_folder import StoreIdFile
 from chalk_flask.storage import COLLECTIONS, LazyStore
 from tests.support.packages import PackageBuilder, package_with_users
 from tests.support.storage.failures import UNPRIVILEGED_USER_ID, public_folder, without_root
-from tests.support.storage.owners import owner_of
+from tests.support.storage.owners import owner_of, requires_root
 
 pytestmark = pytest.mark.on_backend("sqlite")
 
@@ -177,7 +177,7 @@ def test_folder_that_cannot_be_moved_does_not_block_packages(
     folder.chmod(0o777)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can create files of two users")
+@requires_root
 def test_package_that_cannot_be_moved_does_not_block_others(
     public_case: DropFolderCase, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -228,7 +228,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@requires_root
 def test_what_root_creates_belongs_to_the_owner_of_the_store(public_case: DropFolderCase) -> None:
     case = public_case
     os.chown(case.path.parent, UNPRIVILEGED_USER_ID, UNPRIVILEGED_USER_ID)
@@ -246,7 +246,7 @@ def test_what_root_creates_belongs_to_the_owner_of_the_store(public_case: DropFo
     assert (watcher.outcomes, watcher.has_failed) == ({"done"}, False)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@requires_root
 @pytest.mark.parametrize("name", ["done", ".chalk-flask.lock"])
 def test_subfolder_or_lock_of_another_user_is_named(name: str, public_case: DropFolderCase) -> None:
     with public_case.folder.lock():

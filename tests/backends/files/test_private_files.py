@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from backends.files.private_files import create_private_file, make_folder, open_private
-from tests.support.storage.owners import give_to_other_user, owner_of, owners_below
+from tests.support.storage.owners import give_to_other_user, owner_of, owners_below, requires_root
+
+pytestmark = requires_root
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Folder of another user if the tests run as root."""
+    """Folder of another user."""
     folder = tmp_path / "folder"
     folder.mkdir()
     give_to_other_user(folder)
@@ -33,8 +35,7 @@ def test_existing_file_keeps_its_owner_and_content(folder: Path, tmp_path: Path)
     before = owner_of(tmp_path / "mine")
     (folder / "link").symlink_to(tmp_path / "mine")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-    if os.geteuid() == 0:
-        with pytest.raises(OSError, match="symbolic links"):
-            open_private(str(folder / "link"), flags)
+    with pytest.raises(OSError, match="symbolic links"):
+        open_private(str(folder / "link"), flags)
     create_private_file(folder / "link")
     assert (owner_of(tmp_path / "mine"), (tmp_path / "mine").read_text()) == (before, "x")

@@ -1,20 +1,26 @@
-"""Owners of files. Root can give files away, so tests that run as root use the folder of another user."""
+"""Owners of files. Root can give files away, so tests of root use the folder of another user."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["OTHER_USER_ID", "give_to_other_user", "owner_of", "owners_below"]
+import pytest
+
+__all__ = ["OTHER_USER_ID", "give_to_other_user", "owner_of", "owners_below", "requires_root"]
+
+requires_root = pytest.mark.skipif(
+    os.geteuid() != 0 and "CI" not in os.environ, reason="only root can give a file to another user"
+)
+"""Mark of tests that only root can run. The environment variable CI makes their absence a failure."""
 
 OTHER_USER_ID = 54321
 """User and group id that no account of the machine needs to have."""
 
 
 def give_to_other_user(path: Path) -> None:
-    """Give a file or folder to another user, if the tests run as root. Otherwise it stays as it is."""
-    if os.geteuid() == 0:
-        os.chown(path, OTHER_USER_ID, OTHER_USER_ID)
+    """Give a file or folder to another user. Raises PermissionError without root, see `requires_root`."""
+    os.chown(path, OTHER_USER_ID, OTHER_USER_ID)
 
 
 def owner_of(path: Path) -> tuple[int, int]:
