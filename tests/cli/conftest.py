@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from click.testing import CliRunner
@@ -107,15 +106,6 @@ def start(tmp_path: Path) -> StartCommand:
                     child.kill()
 
     return process
-
-
-def read_until(stream: IO[str] | None, pattern: str) -> re.Match[str]:
-    """Read the output of a process up to the line that matches."""
-    assert stream is not None
-    for line in stream:
-        if match := re.search(pattern, line):
-            return match
-    raise AssertionError(f"the process ended without printing {pattern}")
 
 
 def stop_process(process: subprocess.Popen[str]) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from tests.e2e.conftest import CLEAN_ENVIRON, ROOT, run_command
 from tests.support.packages import PackageBuilder
 from tests.support.receiver import Receiver
+from tests.support.server_process import read_until
 
 PUBLIC_URL = "https://roster.example.org"
 API_PATH = "/api/oneroster/v1p1"
@@ -139,9 +139,7 @@ class RosterUnderTest:
             text=True,
         ) as process:
             try:
-                assert process.stderr is not None
-                matches = (re.search(r"Listening on http://\S+:(\d+)", line) for line in process.stderr)
-                yield process, int(next(filter(None, matches))[1])
+                yield process, int(read_until(process.stderr, r"Listening on http://\S+:(\d+)")[1])
             finally:
                 process.kill()
 

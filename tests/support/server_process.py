@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import IO
 
 from tests.support.paths import ROOT
 
-__all__ = ["ServerProcess", "free_port", "read_all", "read_response", "send_get", "server_process", "wait_until_closed"]
+__all__ = [
+    "ServerProcess",
+    "free_port",
+    "read_all",
+    "read_response",
+    "read_until",
+    "send_get",
+    "server_process",
+    "wait_until_closed",
+]
 
 SERVE = """
 from chalk_flask.server import serve
@@ -87,6 +98,17 @@ def server_process(
             yield ServerProcess(process)
         finally:
             process.kill()
+
+
+def read_until(stream: IO[str] | None, pattern: str) -> re.Match[str]:
+    """Read the output of a process up to the line that matches. An error at its end contains the lines."""
+    assert stream is not None
+    lines = []
+    for line in stream:
+        if match := re.search(pattern, line):
+            return match
+        lines.append(line)
+    raise AssertionError(f"the process ended without printing {pattern}:\n{''.join(lines)}")
 
 
 def send_get(connection: socket.socket, path: str, *headers: str) -> None:

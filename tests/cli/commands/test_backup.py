@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
+from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand, StartCommand, get_json, stop_process
 from tests.conftest import url_in
+from tests.support.server_process import read_until
 from tests.support.storage.failures import file_size_limit
 
 PASSPHRASE = "correct horse battery"

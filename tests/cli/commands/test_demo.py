@@ -17,7 +17,8 @@ from chalk_flask.admins.passwords import PASSWORD_HASHER
 from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.storage import COLLECTIONS
-from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
+from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, stop_process
+from tests.support.server_process import read_until
 
 
 @pytest.mark.slow

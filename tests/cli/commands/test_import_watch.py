@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import RunCommand, StartCommand, read_until, stop_process
+from tests.cli.conftest import RunCommand, StartCommand, stop_process
 from tests.support.packages import PackageBuilder, package_with_users
+from tests.support.server_process import read_until
 
 WATCH = ("import", "--watch", "incoming", "--settle", "1")
 

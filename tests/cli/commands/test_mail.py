@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import RunCommand, StartCommand, read_until, stop_process
+from tests.cli.conftest import RunCommand, StartCommand, stop_process
 from tests.support.deliveries import wait_until
 from tests.support.mail.mail_server import PASSWORD, SENDER, MailServer, run_mail_server
 from tests.support.packages import PackageBuilder
+from tests.support.server_process import read_until
 
 TO = "it-office@example.org"
 

@@ -17,8 +17,9 @@ from backends import open_store
 from chalk_flask.admins import SetupLink
 from chalk_flask.cli.local_server import setup_link_text
 from chalk_flask.storage import COLLECTIONS
-from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, read_until, stop_process
+from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, get_json, stop_process
 from tests.conftest import services_of
+from tests.support.server_process import read_until
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from joserfc import jwt
 
 from chalk_flask.auth.clients.assertions import JWT_BEARER
 from chalk_flask.cli import main
-from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, read_until, stop_process
+from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, stop_process
 from tests.support.console.client import filled, find_form
 from tests.support.deliveries import wait_until
 from tests.support.keys import ec_key, make_jwks
@@ -34,6 +34,7 @@ from tests.support.processes.supervised_service import (
     supervised_service,
     wait_patiently,
 )
+from tests.support.server_process import read_until
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import RunCommand, StartCommand, read_until, stop_process
+from tests.cli.conftest import RunCommand, StartCommand, stop_process
 from tests.support.deliveries import wait_until
 from tests.support.packages import PackageBuilder
 from tests.support.receiver import respond, run_receiver
+from tests.support.server_process import read_until
 
 ALLOWED = ("--webhook-allowed-hosts", "127.0.0.1")
 
