@@ -20,6 +20,7 @@ from chalk_flask.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from chalk_flask.supervisor import Assignment
+    from chalk_flask.supervisor.serving_process import ServingProcess
 
 __all__ = ["check_processes", "prepare_metrics", "run_assigned", "run_supervisor"]
 
@@ -46,13 +47,29 @@ def prepare_metrics(settings: Settings) -> Path | None:
 
     None without metrics, and if the operator has named another folder. Raises OSError.
     """
-    from chalk_flask.metrics import FOLDER_VARIABLE, METRICS_FOLDER, empty_folder
+    from chalk_flask.metrics import FOLDER_VARIABLE, empty_folder
 
     if not settings.metrics or FOLDER_VARIABLE in os.environ:
         return None
-    folder = Path(settings.data) / METRICS_FOLDER
+    folder = _own_metrics_folder(settings)
     empty_folder(folder)
     return folder
+
+
+def _own_metrics_folder(settings: Settings) -> Path:
+    from chalk_flask.metrics import METRICS_FOLDER
+
+    return Path(settings.data) / METRICS_FOLDER
+
+
+def _forget_metrics(own_folder: Path | None, process: ServingProcess) -> None:
+    """Delete numbers that count only while a process runs. In a folder of the operator, its id names its files."""
+    from chalk_flask.metrics import FOLDER_VARIABLE, forget_process
+
+    if own_folder is not None:
+        forget_process(own_folder, process.number)
+    elif folder := os.environ.get(FOLDER_VARIABLE):
+        forget_process(Path(folder), process.pid)
 
 
 def run_supervisor(
@@ -63,7 +80,7 @@ def run_supervisor(
     `metrics` is the folder of `prepare_metrics`. Raises CommandError.
     """
     from chalk_flask.logs import configure_logging
-    from chalk_flask.metrics import FOLDER_VARIABLE, forget_process
+    from chalk_flask.metrics import FOLDER_VARIABLE
     from chalk_flask.server import BindError, local_url
     from chalk_flask.supervisor import CrashLoopError, Launcher, Supervisor, open_listeners
 
@@ -86,7 +103,7 @@ def run_supervisor(
         listeners,
         on_ready=on_all_ready,
         on_reload=lambda: _check_reload(settings, options),
-        on_end=lambda number: forget_process(metrics, number) if metrics is not None else None,
+        on_end=lambda process: _forget_metrics(metrics, process),
     )
     try:
         code = supervisor.run()
@@ -99,7 +116,7 @@ def run_supervisor(
 
 def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker: bool) -> None:
     """Serve as one of several processes, until SIGTERM or the death of the supervisor."""
-    from chalk_flask.metrics import use_process_number
+    from chalk_flask.metrics import FOLDER_VARIABLE, use_process_number
     from chalk_flask.server import StandbyListeners, serve
     from chalk_flask.supervisor import Report
 
@@ -108,7 +125,9 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
     own, standby = listeners.pop(assignment.slot), StandbyListeners(listeners)
     supervisor = assignment.open_control()
     supervisor.watch(on_cover=standby.select)
-    use_process_number(assignment.number)
+    # In a folder of the operator, another service may use the same numbers.
+    if os.environ.get(FOLDER_VARIABLE) == str(_own_metrics_folder(settings_from_options(options))):
+        use_process_number(assignment.number)
     watches_worker = assignment.slot == 0  # the log of one process is enough
     with open_service(options, with_worker=with_worker, watches_worker=watches_worker) as (app, services):
         serve(

@@ -43,7 +43,7 @@ class Supervisor:
     """Supervisor of one process for each element of `listeners`, which are the sockets from which it accepts.
 
     `on_ready` is called when all processes serve for the first time, `on_reload` before a reload, which it prevents by
-    ReloadError, and `on_end` with the number of each process that has ended.
+    ReloadError, and `on_end` with each process that has ended.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Supervisor:
         *,
         on_ready: Callable[[], None],
         on_reload: Callable[[], None] = lambda: None,
-        on_end: Callable[[int], None] = lambda _: None,
+        on_end: Callable[[ServingProcess], None] = lambda _: None,
         manager: ServiceManager | None = None,
     ) -> None:
         self._launcher, self._listeners = launcher, listeners
@@ -186,7 +186,7 @@ class Supervisor:
         generation = self._processes.pop(process)
         self._selector.unregister(process.control)
         process.close()
-        self._on_end(process.number)
+        self._on_end(process)
         if self._is_stopping or process.is_stopping:
             return
         if generation == self._starting:

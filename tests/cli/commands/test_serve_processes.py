@@ -256,8 +256,12 @@ def test_reload_of_settings_that_cannot_be_applied_changes_nothing(service: Supe
     assert service.get("/healthz")[0] == 200
 
 
-def test_active_requests_are_completed_at_the_end(folder: Path) -> None:
-    with supervised_service(folder) as service, connection_to_each(service.port, service.pids()) as connections:
+def test_active_requests_are_completed_at_the_end(folder: Path, tmp_path: Path) -> None:
+    numbers = str(tmp_path / "numbers")
+    with (
+        supervised_service(folder, PROMETHEUS_MULTIPROC_DIR=numbers) as service,
+        connection_to_each(service.port, service.pids()) as connections,
+    ):
         begin_long_polls(folder, connections.values())
         service.process.terminate()
         assert [connection.getresponse().status for connection in connections.values()] == [200, 200]
@@ -266,6 +270,10 @@ def test_active_requests_are_completed_at_the_end(folder: Path) -> None:
             socket.create_connection(("127.0.0.1", service.port))
         assert "service.stopping" in service.log
         assert service.log.count("service.stopped") == 1
+    # In a folder of the operator, process ids name the files. The numbers of streams are deleted with their process.
+    kinds = ("counter", "counter_requests", "histogram_requests")
+    files = {path.name for path in Path(numbers).iterdir()}
+    assert files == {f"{kind}_{pid}.db" for kind in kinds for pid in connections}
 
 
 @pytest.mark.parametrize("storage", ["memory:", "json:///store"])
