@@ -16,7 +16,7 @@ from backends import open_store
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand
 from tests.cli.test_commands import COMMANDS as LEAF_COMMANDS
-from tests.support.storage.failures import FULL_DEVICE, file_size_limit
+from tests.support.storage.failures import FULL_DEVICE, file_size_limit, public_folder, without_root
 
 URLS = {"sqlite": "sqlite:///chalk.db", "json": "json:///chalk"}
 ISSUER = ("--iss", "https://login.example.org", "--aud", "chalk", "--jwks-url", "https://login.example.org/jwks")
@@ -227,17 +227,23 @@ def test_import_beyond_a_file_size_limit_names_the_cause(run: RunCommand, url: s
     assert run("check", "--storage", url, "--json").json["state"] == before
 
 
-def test_import_to_a_full_disk_names_the_cause(run: RunCommand, tmp_path: Path) -> None:
-    open_store(f"json:///{tmp_path}/chalk", COLLECTIONS).close()
-    assert run("token", "create", "--label", "tool", "--storage", URLS["json"]).code == 0
-    tenant = tmp_path / "chalk" / "default"
-    before = {path.name: path.read_bytes() for path in tenant.iterdir()}
-    (tenant / "current.json.next").symlink_to(FULL_DEVICE)
-    result = run("import", SAMPLE, "--storage", URLS["json"])
-    assert result.code == 1
-    assert "the disk is full" in result.err
-    (tenant / "current.json.next").unlink()
-    assert {path.name: path.read_bytes() for path in tenant.iterdir()} == before
+def test_import_to_a_full_disk_names_the_cause(run: RunCommand) -> None:
+    with public_folder() as folder:
+        url = f"json:///{folder}/chalk"
+        assert run("import", SAMPLE, "--storage", f"json:///{folder}/other").code == 0  # imports all modules
+        open_store(url, COLLECTIONS).close()
+        assert run("token", "create", "--label", "tool", "--storage", url).code == 0
+        tenant = folder / "chalk" / "default"
+        for path in folder.rglob("*"):
+            path.chmod(0o777)
+        before = {path.name: path.read_bytes() for path in tenant.iterdir()}
+        (tenant / "current.json.next").symlink_to(FULL_DEVICE)
+        with without_root():  # root does not write through links
+            result = run("import", SAMPLE, "--storage", url)
+        assert result.code == 1
+        assert "the disk is full" in result.err
+        (tenant / "current.json.next").unlink()
+        assert {path.name: path.read_bytes() for path in tenant.iterdir()} == before
 
 
 def test_serve_does_not_start_on_an_unreadable_store(start: StartCommand, run: RunCommand, tmp_path: Path) -> None:
