@@ -117,7 +117,7 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_RawValue]:
         elif name.startswith(_VARIABLE_PREFIX) and name not in names:
             # Deployments set variables of their own with this prefix, so an unknown one must not stop a command.
             similar = similar_names(name, names)
-            remedy = f"Did you mean {similar[0]}?" if similar else "`chalk-flask config` shows the settings."
+            remedy = f"Did you mean {similar[0]}?" if similar else "`chalk-flask config show` lists the settings."
             log.warning("The unknown environment variable %s is ignored. %s", name, remedy)
 
 

@@ -116,7 +116,7 @@ def test_trusted_proxy_is_recognized_in_any_notation(text: str, address: str) ->
         ("CHALK_PROT", "Did you mean CHALK_PORT?"),
         ("CHALK_PORTFILE", "Did you mean CHALK_PORT_FILE?"),
         ("CHALK_CONFIG_", "Did you mean CHALK_CONFIG?"),
-        ("CHALK_ZZZZZZZZZZZZ", "`chalk-flask config` shows the settings."),
+        ("CHALK_ZZZZZZZZZZZZ", "`chalk-flask config show` lists the settings."),
     ],
 )
 def test_unknown_variable_is_ignored_with_a_warning(
