@@ -43,8 +43,9 @@ PICTURES: tuple[Picture, ...] = (
 
     Picture("Roster", "roster", "browse_roster", "Roster", "Every collection of the API can be browsed.", "/roster"),
     Picture("Roster", "roster-collection", "browse_collection", "List of records", "Lists have search, filters of the API, sorting and pages.", "/roster/students"),
-    Picture("Roster", "roster-person", "show_record", "Person", "The page of a person shows classes, results, agents and the last change.", "/roster/users/user-s-001"),
+    Picture("Roster", "roster-person", "show_record", "Person", "The page of a person shows classes, results, agents and the change history.", "/roster/users/user-s-001"),
     Picture("Roster", "roster-class", "show_record", "Class", "The page of a class shows its teachers, students and line items.", "/roster/classes/class-alg1-a"),
+    Picture("Roster", "roster-history", "show_record", "Change history", "The page of every record shows what changed, when, and which import changed it.", "/roster/enrollments/enr-home-s6-09"),
     Picture("Roster", "roster-nested", "browse_nested", "Related records", "Lists of related records have a page of their own.", "/roster/classes/class-alg1-a/students"),
     Picture("Roster", "demographics", "browse_demographics", "Demographics", "Demographics are shown after a click that the audit log records.", "/roster/demographics"),
 

@@ -14,7 +14,7 @@ from chalk_flask.roster.counts import EVERY_RECORD, Counted
 
 __all__ = ["COUNTED", "counted_url"]
 
-GUARDIANS: Final = "Guardians and parents"
+GUARDIANS: Final = "Guardians"
 GUARDIAN_ROLES: Final = ("guardian", "parent")
 
 COUNTED: Final[Counted] = (

@@ -40,7 +40,7 @@ def test_number_of_guardians_links_to_these_users(empty_console: Console, tmp_pa
     empty_console.sign_in("editor")
     run_upload(empty_console, package_bytes(PackageBuilder(), tmp_path), "roster.zip")
     wait_until(lambda: "are being counted" not in dashboard(empty_console))
-    link = re.search(r'href="([^"]+)" aria-label="Guardians and parents: 1"', empty_console.get("/").text)
+    link = re.search(r'href="([^"]+)" aria-label="Guardians: 1"', empty_console.get("/").text)
     assert link
     page = empty_console.get(unescape(link[1]))
     assert re.findall(r"/roster/users/([\w-]+)\"", page.text) == ["parent-1"]
@@ -57,7 +57,7 @@ def test_import_is_shown_with_counts_and_chart(empty_console: Console, tmp_path:
     wait_until(lambda: "are being counted" not in dashboard(empty_console))
     page = empty_console.get("/")
     text = visible_text(page.text)
-    assert "Students 2 Teachers 1 Guardians and parents 1 Schools 2 Classes 2 Enrollments 2" in text
+    assert "Students 2 Teachers 1 Guardians 1 Schools 2 Classes 2 Enrollments 2" in text
     assert "Last import Imported just now" in text
     assert administrator.name in text
     assert "Records changed by imports" in text

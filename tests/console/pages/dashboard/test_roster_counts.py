@@ -27,7 +27,7 @@ def test_active_records_are_counted(app: Flask) -> None:
     assert counts.by_label == {
         "Students": 3,
         "Teachers": 2,
-        "Guardians and parents": 1,
+        "Guardians": 1,
         "Schools": 3,
         "Classes": 4,
         "Enrollments": 9,
