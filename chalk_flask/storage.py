@@ -123,6 +123,8 @@ COLLECTIONS: tuple[Collection, ...] = (
     ),
     # Notices about imports that wait to be sent by mail, by key. They belong to one service, so a copy has none.
     Collection("notices", bumps_revision=False, is_copied=False),
+    # Sources: upstream providers by name, with the results of their syncs.
+    Collection("sources", bumps_revision=False),
     # The following collections are in the control tenant. Marker of an unfinished copy into this store:
     COPY_MARKER,
     # API tokens, by their SHA-256.

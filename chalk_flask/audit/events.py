@@ -1,4 +1,4 @@
-"""Audit events: changes of credentials, administrators, tenants, webhooks, backups, imports and the
+"""Audit events: changes of credentials, administrators, tenants, webhooks, sources, backups, imports and the
 gradebook.
 
 They are kept as long as their tenant.
@@ -34,7 +34,7 @@ EVENTS = frozenset(
         *("administrator.created", "administrator.changed", "administrator.deleted"),
         *("session.started", "session.ended", "sign_in.failed", "store.checked"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
-        *("backup.created", "backup.restored"),
+        *("backup.created", "backup.restored", "source.added", "source.removed"),
         *("webhook.tested", "webhook.replayed", "webhook.disabled"),
     }
 )

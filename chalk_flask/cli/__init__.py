@@ -56,6 +56,7 @@ COMMANDS = {
     "validate": "validate:validate_command",
     "import": "import_:import_command",
     "imports": "imports:imports_group",
+    "source": "source:source_group",
     "export": "export:export_command",
     "token": "token:token_group",
     "client": "client:client_group",

@@ -44,6 +44,7 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
             " then, `--once` exits with 1. `reason`."
         ),
         "package.postponed": "A package from the folder cannot be imported now, and is tried again. `reason`.",
+        "source.failed": "A sync has failed, and nothing was imported. `tenant`, `source`, `reason`.",
         "webhook.failed": (
             "An attempt failed. `tenant`, `webhook`, `delivery` (id of the event), `status`, `reason`, `ms`."
         ),

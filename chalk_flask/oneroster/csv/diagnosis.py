@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from types import NoneType
 from typing import NamedTuple
@@ -15,6 +15,7 @@ from chalk_flask.oneroster.csv.tolerances import ROLE_MAP_EXAMPLE
 from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252
 from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField, split_ids
 from chalk_flask.oneroster.fields.scalars import (
+    JSON,
     MAX_GUID_LENGTH,
     BooleanField,
     DateField,
@@ -49,7 +50,17 @@ __all__ = [
     "repeated_header_problem",
     "stray_blank_hint",
     "value_problem",
+    "wrong_type_cell",
 ]
+
+_WRONG_TYPE = "\0type:"
+_TYPE_NAMES: Mapping[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a text",
+    bool: "a boolean",
+    NoneType: "null",
+}
 
 UNNAMED_COLUMN = "unnamed column"
 """Cause of rows that are shorter than a header whose last column has no name."""
@@ -206,8 +217,24 @@ def missing_value_problem(column: str, cell: str) -> CellProblem:
     return CellProblem("missing_value", "a value is required", "Fill the cell.", column, cell, f"{column}: empty")
 
 
+def wrong_type_cell(value: JSON) -> str:
+    """Return the cell for a JSON value that no cell can express, such as an object in place of a text.
+
+    Rows that are made from JSON contain it. Its NULs make the row invalid.
+    """
+    return f"{_WRONG_TYPE}{_TYPE_NAMES.get(type(value), 'a number')}\0"
+
+
+def _wrong_type_in(cell: str) -> str:
+    """Return the type, such as "an object", if the cell contains the result of `wrong_type_cell`; else ""."""
+    return cell.partition(_WRONG_TYPE)[2].partition("\0")[0]
+
+
 def encoding_problem(cell: str, column: str, value: str | None, *, is_utf8: bool) -> CellProblem:
     """Return the error of a cell with NULs or bytes that are not UTF-8. `is_utf8` is True if other text is UTF-8."""
+    if wrong_type := _wrong_type_in(cell):
+        message = f"the value is {wrong_type}, which is not a value of this field"
+        return CellProblem("bad_value", message, "Correct it in the source.", column, None, wrong_type)
     if "\0" in cell:
         return CellProblem("bad_text", "the cell contains a NUL", "Remove it, or export the file again.", column, value)
     if is_utf8:

@@ -1,0 +1,38 @@
+"""Limits on the requests of a sync, so that a slow or broken provider cannot stop the service or fill the disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["DEFAULT_LIMITS", "FALLBACK_PAGE_SIZE", "SourceLimits"]
+
+FALLBACK_PAGE_SIZE: Final = 100
+"""Page size if the provider rejects a larger one. It is the default of OneRoster 1.1 (section 3.4.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """Limits of one sync.
+
+    `page_size` is the number of records to request at once. `max_attempts` is the number of attempts of one request.
+    `first_pause_seconds` is the pause before the second one, which doubles each time. `max_total_pause_seconds` is the
+    limit of all pauses of a sync together. `read_timeout_seconds` is the longest silence of the provider,
+    `response_seconds` the maximum duration of one response, and `sync_seconds` that of all requests.
+    `max_body_bytes` is the maximum size of a decoded body, and `max_readings` the number of readings of a collection
+    that changes meanwhile.
+    """
+
+    page_size: int = 1_000
+    max_attempts: int = 6
+    first_pause_seconds: float = 1.0
+    max_total_pause_seconds: float = 900.0
+    connect_timeout_seconds: float = 10.0
+    read_timeout_seconds: float = 60.0
+    response_seconds: float = 300.0
+    sync_seconds: float = 4 * 3600.0
+    max_body_bytes: int = 64 << 20
+    max_readings: int = 3
+
+
+DEFAULT_LIMITS: Final = SourceLimits()

@@ -1,0 +1,79 @@
+"""Stored form of sources. A source is stored in its tenant, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Final
+
+import orjson
+
+from backends import Query, Record, Snapshot
+from chalk_flask.sources.client.authorization import AuthKind
+
+__all__ = ["COLLECTION", "Source", "find_source", "list_sources"]
+
+COLLECTION: Final = "sources"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Provider from which a tenant pulls its roster, and the results of the syncs so far. Times are texts in UTC.
+
+    `sealed` is the encrypted secret or token. `full_days` is the number of days after which a sync is full.
+
+    `last_started` is the start of the last sync, `last_success` that of the last one that was applied or found nothing
+    to change, and `last_full` that of the last full one of these. `last_result` is the state of the last import run.
+    `last_error` says why the last sync failed, at `last_failure`. `failures` is the number of failures in a row.
+    """
+
+    name: str
+    tenant: str
+    url: str
+    auth: AuthKind
+    created: str
+    sealed: str = field(repr=False)
+    client_id: str | None = None
+    token_url: str | None = None
+    full_days: int = 7
+    last_started: str | None = None
+    last_success: str | None = None
+    last_full: str | None = None
+    last_run: str | None = None
+    last_result: str | None = None
+    last_error: str | None = None
+    last_failure: str | None = None
+    failures: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object for users, without the secret."""
+        return {_camel_case(name): value for name, value in asdict(self).items() if name != "sealed"}
+
+    def to_record(self) -> Record:
+        """Return the record of the collection `sources`."""
+        return Record(self.name, orjson.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Source:
+        """Return the source of a stored object, without members that this version does not have."""
+        return cls(**{name: value for name, value in data.items() if name in _FIELDS})
+
+
+_FIELDS: Final = frozenset(item.name for item in fields(Source))
+
+
+def find_source(snapshot: Snapshot, name: str) -> Source | None:
+    """Return the source with this name."""
+    body = snapshot.get_many(COLLECTION, [name]).get(name) if name else None
+    return None if body is None else Source.from_dict(orjson.loads(body))
+
+
+def list_sources(snapshot: Snapshot) -> list[Source]:
+    """Return the sources of a tenant, by name."""
+    bodies = orjson.loads(b"[%s]" % snapshot.find(Query(COLLECTION)).body())
+    return sorted(map(Source.from_dict, bodies), key=lambda source: source.name)
+
+
+def _camel_case(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.title, others))
