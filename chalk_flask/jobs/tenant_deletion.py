@@ -12,6 +12,7 @@ from chalk_flask.jobs.retention import remove_tenant_files
 from chalk_flask.jobs.store import jobs_folder
 from chalk_flask.roster.imports.run_files import remove_tenant, store_folder
 from chalk_flask.settings import Settings
+from chalk_flask.sources import remove_source_files
 from chalk_flask.tenants import TenantStore
 from chalk_flask.tenants.record import DeletedTenant
 
@@ -85,3 +86,4 @@ def finish_deletion(store: Backend, settings: Settings, name: str, stopping: Eve
 def _remove_files(settings: Settings, name: str) -> None:
     remove_tenant(store_folder(settings), name)
     remove_tenant_files(jobs_folder(settings), name)
+    remove_source_files(settings, name)

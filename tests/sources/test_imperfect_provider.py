@@ -179,7 +179,8 @@ def test_collection_that_never_stands_still_is_an_error(puller: Puller) -> None:
 
 def test_page_that_loses_a_record_once_is_noticed(puller: Puller) -> None:
     with run_provider(page_cap=10) as provider:
-        usual, lost = provider.page, []
+        usual = provider.page
+        lost: list[str] = []
 
         def page(name: str, query: dict[str, str]) -> Reply:
             reply = usual(name, query)

@@ -71,6 +71,10 @@ def new_roster(users: int) -> dict[str, list[Record]]:
     }
 
 
+def _sort_key(each: Any) -> str:
+    return str(each.get("sourcedId") if isinstance(each, dict) else each)
+
+
 @dataclass(frozen=True)
 class Reply:
     """Response in place of the usual one. `drip_seconds` is the pause after each byte of the body."""
@@ -119,7 +123,7 @@ class Provider:
             records = [each for each in records if each["dateLastModified"] >= since]
         limit, offset = min(int(query["limit"]), self.page_cap), int(query["offset"])
         if "sort" in query:
-            records = sorted(records, key=lambda each: str(each.get("sourcedId") if isinstance(each, dict) else each))
+            records = sorted(records, key=_sort_key)
         headers = {} if (total := self.total(len(records))) is None else {"X-Total-Count": str(total)}
         if self.links and offset + limit < len(records):
             after = urlencode(query | {"limit": limit, "offset": offset + limit})

@@ -106,6 +106,10 @@ def add(
     """
     from chalk_flask.sources import SourceRequest
 
+    if (client_id is None) != (auth == "bearer"):
+        raise click.UsageError("--client-id is required with oauth2 and oauth1, and cannot be combined with bearer")
+    if token_url is not None and auth != "oauth2":
+        raise click.UsageError("--token-url can be combined with oauth2 only")
     settings = settings_for_new(options, tenant)
     request = SourceRequest(
         name=name,

@@ -122,8 +122,8 @@ class HttpClient:
             response = self._attempt(method, url, headers(url), body)
             if response.status not in REDIRECT_STATUSES:
                 return response
-            location = urljoin(url, response.headers.get("location", ""))
-            if origin_of(location) != origin_of(url):
+            location = _location(url, response.headers.get("location", ""))
+            if location is None or origin_of(location) != origin_of(url):
                 raise SourceError(
                     f"{_target(method, url)} is redirected to another host, which is not followed: add the source again"
                     " with the URL of that host if you trust it"
@@ -206,6 +206,16 @@ class HttpClient:
                 )
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+def _location(url: str, header: str) -> str | None:
+    """Return the URL of a redirect; None for an invalid one."""
+    try:
+        location: str = urljoin(url, header)
+        urlsplit(location).port  # noqa: B018 - the property raises ValueError
+    except ValueError:
+        return None
+    return location
 
 
 @contextmanager

@@ -1,0 +1,174 @@
+"""Command `source`."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ENVIRON, SAMPLE, CommandResult, RunCommand
+from tests.support.provider import SECRET, Provider, Reply, run_provider
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with run_provider(10) as running:
+        yield running
+
+
+@pytest.fixture
+def add(run: RunCommand, provider: Provider) -> CommandResult:
+    """Result of `source add`, in an empty store with the source `sis`."""
+    run("import", SAMPLE)
+    run("tenant", "create", "north")
+    return run(
+        *(
+            "source",
+            "add",
+            "--name",
+            "sis",
+            "--url",
+            provider.url,
+            "--client-id",
+            "chalk",
+            "--tenant",
+            "north",
+            "--json",
+        ),
+        stdin=SECRET.encode() + b"\n",
+    )
+
+
+def test_source_is_added_and_synced(run: RunCommand, add: CommandResult, provider: Provider) -> None:
+    assert (add.code, add.json["name"], add.json["clientId"], add.json["lastSuccess"]) == (0, "sis", "chalk", None)
+    assert SECRET not in add.out + add.err
+    first = run("source", "sync", "sis", "--tenant", "north", "--json")
+    assert (first.code, first.json["state"], first.json["files"]["users"]["created"]) == (0, "committed", 10)
+    second = run("source", "sync", "sis", "--tenant", "north")
+    assert second.code == 0
+    assert "users" in second.out
+    shown = run("source", "show", "sis", "--tenant", "north")
+    assert re.search(r"last result +unchanged", shown.out)
+    assert SECRET not in shown.out
+    listed = run("source", "list", "--tenant", "north")
+    assert re.search(r"^sis +oauth2 +\d{4}-\S+ +unchanged +-$", listed.out, re.MULTILINE)
+    assert run("source", "list", "--json").json == {"sources": []}
+
+
+def test_dry_run_and_full_sync(run: RunCommand, add: CommandResult, provider: Provider) -> None:
+    arguments = ("source", "sync", "sis", "--tenant", "north", "--json")
+    assert run(*arguments, "--dry-run").json["state"] == "checked"
+    assert run(*arguments).json["state"] == "committed"
+    del provider.roster["enrollments"][0]
+    assert run(*arguments).json["total"]["deleted"] == 0
+    assert run(*arguments, "--full").json["total"]["deleted"] == 1
+
+
+def test_quiet_sync_prints_nothing(run: RunCommand, add: CommandResult) -> None:
+    result = run("source", "sync", "sis", "--tenant", "north", "--quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_rejected_sync_exits_with_1_and_a_held_one_with_3(
+    run: RunCommand, add: CommandResult, provider: Provider
+) -> None:
+    provider.roster["users"][1]["role"] = "king"
+    rejected = run("source", "sync", "sis", "--tenant", "north")
+    assert rejected.code == 1
+    assert "king" in rejected.err
+    provider.roster["users"][1]["role"] = "student"
+    assert run("source", "sync", "sis", "--tenant", "north").code == 0
+    del provider.roster["users"][1:], provider.roster["enrollments"][1:]
+    held = run("source", "sync", "sis", "--tenant", "north", "--full")
+    assert held.code == 3
+    assert "imports approve" in held.err
+
+
+def test_failed_sync_exits_with_1_and_is_listed(run: RunCommand, add: CommandResult, provider: Provider) -> None:
+    provider.replies = lambda path, query: Reply(404) if path == "classes" else None
+    failed = run("source", "sync", "sis", "--tenant", "north", "--json")
+    assert (failed.code, failed.json["error"]) == (1, "refused")
+    assert "answers a request of classes with the status 404" in failed.json["message"]
+    [source] = run("source", "list", "--tenant", "north", "--json").json["sources"]
+    assert (source["lastError"], source["failures"]) == (failed.json["message"], 1)
+
+
+def test_removed_source_is_gone(run: RunCommand, add: CommandResult) -> None:
+    assert run("source", "remove", "sis", "--tenant", "north").code == 0
+    result = run("source", "sync", "sis", "--tenant", "north")
+    assert result.code == 1
+    assert "chalk-flask source list --tenant north" in result.err
+
+
+def test_secret_is_read_from_a_file(run: RunCommand, add: CommandResult, tmp_path: Path, provider: Provider) -> None:
+    (tmp_path / "secret.txt").write_bytes(SECRET.encode() + b"\r\n")
+    arguments = ("source", "add", "--url", provider.url, "--auth", "bearer", "--secret-file")
+    assert run(*arguments, "secret.txt", "--name", "a").code == 0
+    assert run(*arguments, "-", "--name", "b", stdin=b"x").code == 0
+    assert run(*arguments, "missing.txt", "--name", "c").code == 1
+    (tmp_path / "binary").write_bytes(b"\xff")
+    assert "not ASCII" in run(*arguments, "binary", "--name", "d").err
+    assert "the secret must have" in run(*arguments, "-", "--name", "e", stdin=b"").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--url", "https://x.example/", "--name", "a"],
+        ["--url", "https://x.example/", "--name", "a", "--auth", "bearer", "--client-id", "b"],
+        [
+            "--url",
+            "https://x.example/",
+            "--name",
+            "a",
+            "--auth",
+            "oauth1",
+            "--client-id",
+            "b",
+            "--token-url",
+            "https://x",
+        ],
+        ["--url", "https://x.example/", "--name", "a", "--auth", "basic"],
+        ["--url", "https://x.example/", "--name", "a", "--client-id", "b", "--full-days", "0"],
+        ["--name", "a", "--client-id", "b"],
+    ],
+)
+def test_invalid_options_exit_with_2(run: RunCommand, add: CommandResult, arguments: list[str]) -> None:
+    assert run("source", "add", *arguments, stdin=b"x").code == 2
+
+
+def test_quiet_and_json_cannot_be_combined(run: RunCommand, add: CommandResult) -> None:
+    assert run("source", "sync", "sis", "--quiet", "--json").code == 2
+
+
+def test_unknown_tenant_and_missing_store_are_errors(run: RunCommand, add: CommandResult) -> None:
+    for arguments in (["list"], ["sync", "sis"]):
+        assert run("source", *arguments, "--tenant", "nowhere").code == 1
+        assert "there is no store" in run("source", *arguments, "--storage", "missing.db").err
+
+
+@pytest.mark.slow
+def test_prompt_shows_no_secret(run: RunCommand, add: CommandResult, tmp_path: Path) -> None:
+    controller, terminal = pty.openpty()
+    command = [sys.executable, "-m", "chalk_flask", "source", "add", "--name", "typed", "--url", "https://x.example/"]
+    with subprocess.Popen(
+        [*command, "--client-id", "chalk"], cwd=tmp_path, env=ENVIRON, stdin=terminal, stdout=subprocess.PIPE,
+        stderr=terminal, start_new_session=True,
+    ) as process:  # fmt: skip
+        os.close(terminal)
+        shown = b""
+        while b"Client secret: " not in shown:
+            shown += os.read(controller, 1024)
+        os.write(controller, SECRET.encode() + b"\n")
+        assert process.stdout
+        out = process.stdout.read()
+        assert process.wait(30) == 0
+    os.close(controller)
+    assert b"Added the source typed" in out
+    assert SECRET.encode() not in shown + out

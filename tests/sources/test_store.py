@@ -1,0 +1,108 @@
+"""Store of sources: what can be added, encryption, and removal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chalk_flask.audit.events import read_events
+from chalk_flask.jobs.tenant_deletion import delete_tenant
+from chalk_flask.sources import SourceError, SourceRequest
+from chalk_flask.sources.sync import _working_folder
+from chalk_flask.tenants import TenantStore
+from chalk_flask.tenants.store import TenantError
+from tests.sources.conftest import Puller
+from tests.support.provider import SECRET
+
+URL = "https://sis.example.org/ims/oneroster/v1p1"
+
+
+@pytest.mark.every_backend
+def test_secret_is_stored_encrypted(puller: Puller, tmp_path: Path) -> None:
+    source = puller.add(f"{URL}/")
+    assert (source.url, source.token_url) == (URL, "https://sis.example.org/oauth/token")
+    assert SECRET not in str(source.to_dict()) + repr(source) + source.sealed
+    assert puller.sources.secret(puller.source()) == SECRET
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"url": "http://sis.example.org/v1p1"}, "must begin with https"),
+        ({"url": "https://ada:x@sis.example.org/"}, "invalid URL"),
+        ({"url": f"{URL}?key=1"}, "must not have a query"),
+        ({"url": "ftp://sis.example.org"}, "must begin with https"),
+        ({"name": "../sis"}, "invalid name"),
+        ({"name": ""}, "invalid name"),
+        ({"secret": ""}, "the secret must have"),
+        ({"secret": "a\nb"}, "the secret must have"),
+        ({"secret": "grün"}, "the secret must have"),
+        ({"client_id": None}, "a client id"),
+        ({"auth": "bearer"}, "has no client id"),
+        ({"auth": "oauth1", "token_url": URL}, "has no token URL"),
+        ({"token_url": "http://sis.example.org/token"}, "must begin with https"),
+    ],
+)
+def test_invalid_source_is_not_added(puller: Puller, members: dict[str, Any], message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        puller.add(**{"url": URL, **members})
+    assert puller.sources.list("default") == []
+
+
+@pytest.mark.parametrize("url", ["https://10.1.2.3/v1p1", "https://sis.internal:8443/v1p1", "http://127.0.0.1:1/v1p1"])
+def test_private_addresses_are_allowed(puller: Puller, url: str) -> None:
+    assert puller.add(url).url == url
+
+
+def test_name_can_be_used_once(puller: Puller) -> None:
+    puller.add(URL)
+    with pytest.raises(SourceError, match="there is a source 'sis' already"):
+        puller.add(URL)
+
+
+def test_tenant_has_a_maximum_of_sources(puller: Puller) -> None:
+    for number in range(10):
+        puller.add(URL, name=f"sis-{number}")
+    with pytest.raises(SourceError, match="at most 10 sources"):
+        puller.add(URL)
+    assert [source.name for source in puller.sources.list("default")] == [f"sis-{number}" for number in range(10)]
+
+
+def test_unknown_source_and_tenant_are_errors(puller: Puller) -> None:
+    with pytest.raises(SourceError, match="has no source 'sis'"):
+        puller.sync()
+    with pytest.raises(TenantError):
+        puller.sources.add("nowhere", SourceRequest(name="sis", url=URL, auth="bearer", secret="x"))
+
+
+def test_removed_source_leaves_an_audit_event(puller: Puller) -> None:
+    puller.add(URL)
+    puller.sources.remove("default", "sis")
+    assert puller.sources.list("default") == []
+    events = [(event["event"], event["source"]) for event in read_events(puller.store, "default")]
+    assert events == [("source.added", "sis"), ("source.removed", "sis")]
+
+
+def test_lost_key_is_an_error_of_the_sync(puller: Puller, tmp_path: Path) -> None:
+    puller.add(URL)
+    (tmp_path / "data" / "secrets.key").unlink()
+    with pytest.raises(SourceError, match=r"secrets\.key.* is missing"):
+        puller.sync()
+    assert "secrets.key" in str(puller.source().last_error)
+    with pytest.raises(SourceError, match="the secret cannot be stored"):
+        puller.add(URL, name="other")
+
+
+def test_deleted_tenant_leaves_neither_source_nor_files(puller: Puller) -> None:
+    TenantStore(puller.store).create("north")
+    request = SourceRequest(name="sis", url=URL, auth="bearer", secret="x")
+    puller.sources.add("north", request)
+    with _working_folder(puller.settings, "north"):
+        pass
+    assert puller.files() == [".sync.lock"]
+    delete_tenant(puller.store, puller.settings, "north")
+    assert puller.files() == []
+    assert list(puller.sources.list("north")) == []
