@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from email.utils import format_datetime
 
 import pytest
@@ -58,7 +59,7 @@ def test_missing_total_is_accepted(puller: Puller, links: bool) -> None:
 
 def test_total_that_is_no_number_is_ignored(puller: Puller) -> None:
     with run_provider(page_cap=10) as provider:
-        provider.total = lambda count: "many"  # type: ignore[assignment, return-value]
+        provider.total = lambda count: "many"
         check_complete(puller, provider)
 
 
@@ -72,7 +73,7 @@ def test_links_without_the_last_pages_are_continued_by_offset(puller: Puller) ->
                 reply.headers["Link"] = f'<{provider.url}/{name}?limit=10&offset=0>; rel="first"'
             return reply
 
-        provider.page = page  # type: ignore[method-assign]
+        provider.answer = page
         check_complete(puller, provider)
 
 
@@ -87,7 +88,7 @@ def test_links_of_an_internal_host_are_not_followed_to_it(puller: Puller) -> Non
                 reply.headers["Link"] = f'<http://internal.invalid/v1p1/{name}?after={start + 10}>; rel="next"'
             return reply
 
-        provider.page = page  # type: ignore[method-assign]
+        provider.answer = page
         check_complete(puller, provider)
 
 
@@ -99,14 +100,14 @@ def test_links_that_form_a_circle_are_an_error(puller: Puller, provider: Provide
         reply.headers["Link"] = f'<{provider.url}/{name}?cursor=a>; rel="next"'
         return reply
 
-    provider.page = page  # type: ignore[method-assign]
+    provider.answer = page
     check_failure(puller, provider, "form a circle")
 
 
 def test_provider_that_ignores_offset_and_limit_is_read(puller: Puller) -> None:
     with run_provider(total=lambda count: None) as provider:
         usual = provider.page
-        provider.page = lambda name, query: usual(name, {"limit": "1000", "offset": "0"})  # type: ignore[method-assign]
+        provider.answer = lambda name, query: usual(name, {"limit": "1000", "offset": "0"})
         check_complete(puller, provider)
 
 
@@ -190,7 +191,7 @@ def test_page_that_loses_a_record_once_is_noticed(puller: Puller) -> None:
                 reply = replace(reply, body=json.dumps({"users": records[:5] + records[6:]}).encode())
             return reply
 
-        provider.page = page  # type: ignore[method-assign]
+        provider.answer = page
         check_complete(puller, provider)
 
 
@@ -227,8 +228,6 @@ def test_failed_request_is_repeated_with_growing_pauses(puller: Puller, provider
 
 @pytest.mark.parametrize("is_date", [False, True])
 def test_retry_after_is_obeyed(puller: Puller, provider: Provider, is_date: bool) -> None:
-    from datetime import timedelta
-
     value = format_datetime(utc_now() + timedelta(seconds=30), usegmt=True) if is_date else "30"
     provider.replies = failing(1, Reply(429, headers={"Retry-After": value}))
     check_complete(puller, provider)
@@ -332,7 +331,7 @@ def test_sync_ends_after_its_maximum_duration(puller: Puller) -> None:
         def page(name: str, query: dict[str, str]) -> Reply:
             return replace(usual(name, query), drip_seconds=0.0001)
 
-        provider.page = page  # type: ignore[method-assign]
+        provider.answer = page
         puller.add(provider.url)
         with pytest.raises(SourceError, match=r"in time|longer than|too long"):
             puller.sync()

@@ -80,6 +80,7 @@ def test_unknown_source_and_tenant_are_errors(puller: Puller) -> None:
 
 def test_removed_source_leaves_an_audit_event(puller: Puller) -> None:
     puller.add(URL)
+    puller.clock.advance(1)
     puller.sources.remove("default", "sis")
     assert puller.sources.list("default") == []
     events = [(event["event"], event["source"]) for event in read_events(puller.store, "default")]

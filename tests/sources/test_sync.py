@@ -155,7 +155,7 @@ def test_values_of_the_wrong_type_are_problems(puller: Puller, provider: Provide
     users[5]["role"] = ["student"]
     users[6]["status"] = "sleeping"
     users[7]["userIds"] = ["SIS:7"]
-    users.append("no object")  # type: ignore[arg-type]
+    users.append("no object")
     users.append({"givenName": "No", "familyName": "Id"})
     puller.add(provider.url)
     report = puller.sync()
@@ -240,8 +240,8 @@ def test_files_of_a_killed_sync_are_deleted(puller: Puller, provider: Provider) 
 
 def test_import_of_a_sync_leaves_an_audit_event(puller: Puller, provider: Provider) -> None:
     pull(puller, provider)
-    events = [(event["event"], event.get("source")) for event in read_events(puller.store, "default")]
-    assert events == [("source.added", "sis"), ("import.committed", None)]
+    events = {(event["event"], event.get("source")) for event in read_events(puller.store, "default")}
+    assert events == {("source.added", "sis"), ("import.committed", None)}
 
 
 def test_source_that_is_removed_meanwhile_still_imports(puller: Puller, provider: Provider) -> None:

@@ -45,7 +45,7 @@ def enrollment(number: int) -> Record:
     return record(f"e-{number:03}", role="student", primary=False, beginDate="2026-08-17", **parts)
 
 
-def new_roster(users: int) -> dict[str, list[Record]]:
+def new_roster(users: int) -> dict[str, list[Any]]:
     """Return a roster with one school, one class and this number of pupils."""
     days = {"startDate": "2026-08-17", "endDate": "2027-06-12", "schoolYear": 2027}
     return {
@@ -90,18 +90,20 @@ class Provider:
     """Provider and its habits.
 
     `page_cap` limits pages. `total` changes X-Total-Count; None leaves it out. `links` adds Link headers. `replies`
-    returns a reply in place of the usual one, or None, for the path below the root and the parameters. `tokens` are the
+    returns a reply in place of the usual one, or None, for the path below the root and the parameters. `answer`
+    returns the reply for a page of a collection in place of `page`. `tokens` are the
     valid access tokens. `requests` are the paths and queries of all requests.
     """
 
-    roster: dict[str, list[Record]]
+    roster: dict[str, list[Any]]
     page_cap: int = 1_000
-    total: Callable[[int], int | None] = lambda count: count
+    total: Callable[[int], object] = lambda count: count
     links: bool = False
     accepts_sort: bool = True
     accepts_filter: bool = True
     max_limit: int | None = None
     replies: Callable[[str, dict[str, str]], Reply | None] = lambda path, query: None
+    answer: Callable[[str, dict[str, str]], Reply] | None = None
     tokens: set[str] = field(default_factory=set)
     issued: int = 0
     requests: list[str] = field(default_factory=list)
@@ -158,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif name not in provider.roster:
             self._send(Reply(404))
         else:
-            self._send(provider.page(name, query))
+            self._send((provider.answer or provider.page)(name, query))
 
     def _rejects(self, query: dict[str, str]) -> bool:
         provider = self.provider

@@ -212,7 +212,7 @@ def _location(url: str, header: str) -> str | None:
     """Return the URL of a redirect; None for an invalid one."""
     try:
         location: str = urljoin(url, header)
-        urlsplit(location).port  # noqa: B018 - the property raises ValueError
+        urlsplit(location).port  # noqa: B018 - it raises ValueError
     except ValueError:
         return None
     return location
