@@ -20,7 +20,7 @@ from chalk_flask.sources import Source, SourceRequest, SourceStore, SyncOptions,
 from chalk_flask.sources.client.limits import SourceLimits
 from chalk_flask.storage import COLLECTIONS
 from tests.support.clock import FakeClock
-from tests.support.provider import SECRET, Provider, run_provider
+from tests.support.sources.provider import SECRET, Provider, run_provider
 
 LIMITS = SourceLimits(page_size=1_000, read_timeout_seconds=5, response_seconds=5)
 

@@ -13,7 +13,7 @@ import pytest
 from chalk_flask.sources import SourceError
 from chalk_flask.times import utc_now
 from tests.sources.conftest import Puller
-from tests.support.provider import Provider, Reply, enrollment, run_provider, user
+from tests.support.sources.provider import Provider, Reply, enrollment, run_provider, user
 
 PATHS = ("enrollments", "users", "classes", "courses", "academicSessions", "orgs")
 

@@ -8,7 +8,7 @@ import pytest
 
 from chalk_flask.sources import SourceError
 from tests.sources.conftest import Puller
-from tests.support.provider import SECRET, Provider, Reply
+from tests.support.sources.provider import SECRET, Provider, Reply
 
 CANARY = "canaryname7d31"
 BODY = f'{{"users": [{{"sourcedId": "{CANARY}", "givenName": "{CANARY}"'.encode()

@@ -14,7 +14,7 @@ from chalk_flask.sources.sync import _working_folder
 from chalk_flask.tenants import TenantStore
 from chalk_flask.tenants.store import TenantError
 from tests.sources.conftest import Puller
-from tests.support.provider import SECRET
+from tests.support.sources.provider import SECRET
 
 URL = "https://sis.example.org/ims/oneroster/v1p1"
 

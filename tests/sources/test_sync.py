@@ -13,7 +13,7 @@ from chalk_flask.sources.errors import SourceBusyError
 from chalk_flask.sources.sync import _working_folder
 from chalk_flask.tenants import TenantStore
 from tests.sources.conftest import Puller
-from tests.support.provider import Provider, Reply, enrollment, record, user
+from tests.support.sources.provider import Provider, Reply, enrollment, record, user
 
 LATER = "2026-09-01T12:00:00.000Z"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ENVIRON, SAMPLE, CommandResult, RunCommand
-from tests.support.provider import SECRET, Provider, Reply, run_provider
+from tests.support.sources.provider import SECRET, Provider, Reply, run_provider
 
 
 @pytest.fixture
