@@ -1,4 +1,4 @@
-"""Parts that the commands for tokens, clients, issuers and webhooks share."""
+"""Parts that the commands for tokens, clients, issuers, webhooks and sources share."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chalk_flask.settings import Settings
 
 __all__ = [
+    "has_worker",
     "open_credentials",
     "overlap_option",
     "scope_option",
@@ -79,6 +80,18 @@ def open_credentials(
             yield create(store)
         except error_class as error:
             raise CommandError(str(error)) from error
+
+
+def has_worker(settings: Settings, task: str) -> bool | None:
+    """Return True if a process does this background task for the store; None if this user cannot find that out."""
+    from pathlib import Path
+
+    from chalk_flask.background.leader_lock import leader_lock_for
+
+    try:
+        return leader_lock_for(task, settings.storage, Path(settings.data), shared=True).has_holder()
+    except OSError:
+        return None
 
 
 def settings_for_new(options: Mapping[str, Any], tenant: str) -> Settings:

@@ -1,7 +1,7 @@
-"""Jobs: imports, dry runs and approvals that run outside of a request, with their state in the store.
+"""Jobs: imports, dry runs, approvals and syncs that run outside of a request, with their state in the store.
 
-`JobStore` queues a job for an uploaded package or a held import, and returns jobs and their progress. `JobWorker` runs
-the queued jobs of all tenants one after the other, each in a process of its own.
+`JobStore` queues a job for an uploaded package, a held import or a source, and returns jobs and their progress.
+`JobWorker` runs the queued jobs of all tenants one after the other, each in a process of its own.
 """
 
 from chalk_flask.jobs.progress import JobProgress, PhaseProgress

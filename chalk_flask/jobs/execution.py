@@ -1,4 +1,4 @@
-"""Execution of one job: import, dry run or approval, with the same functions as the command line.
+"""Execution of one job: import, dry run, approval or sync, with the same functions as the command line.
 
 The transaction that stores the import run also ends the job. So a job with an effect is never run again.
 """
@@ -22,6 +22,7 @@ from chalk_flask.roster.imports.approval import ApprovalError
 from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.tenant_imports import approve_import, run_import
 from chalk_flask.settings import Settings, SettingsError
+from chalk_flask.sources import SourceError, sync_source
 from chalk_flask.tenants.store import TenantError
 from chalk_flask.tracebacks import error_location
 
@@ -29,7 +30,7 @@ __all__ = ["StopRequestedError", "execute"]
 
 log = logging.getLogger(__name__)
 
-_EXPECTED_ERRORS: Final = (ApprovalError, SettingsError, StorageError, TenantError)
+_EXPECTED_ERRORS: Final = (ApprovalError, SettingsError, SourceError, StorageError, TenantError)
 
 
 class StopRequestedError(Exception):
@@ -70,6 +71,16 @@ def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, progress:
             settings,
             job.tenant,
             job.run,
+            requested_by=job.requested_by,
+            progress=progress,
+            on_result=on_result,
+        )
+    if job.kind == "sync":
+        return sync_source(
+            store,
+            settings,
+            job.tenant,
+            job.package,
             requested_by=job.requested_by,
             progress=progress,
             on_result=on_result,

@@ -30,7 +30,7 @@ COLLECTION = "jobs"
 RETENTION = timedelta(days=90)
 """Age at which a job is deleted."""
 
-JobKind: TypeAlias = Literal["import", "dry_run", "approve"]
+JobKind: TypeAlias = Literal["import", "dry_run", "approve", "sync"]
 JobState: TypeAlias = Literal["queued", "running", "finished", "failed", "canceled"]
 """State of a job. A finished job has a report, also if the package was rejected. A failed job has no report."""
 
@@ -40,10 +40,11 @@ ACTIVE_STATES: tuple[JobState, ...] = ("queued", "running")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Import, dry run or approval that the worker runs.
+    """Import, dry run, approval or sync that the worker runs.
 
     `requested_by` is the id of the administrator or of the credential, because a sign-in name may be an e-mail
-    address. `package` is the name that the package had on the client. `upload` is the name of its file as long as it is
+    address. `package` is the name that the package had on the client, or the name of
+    the source. `upload` is the name of its file as long as it is
     kept. `sha256` is the hash of a package from the API. `run` is the import run. `report` has the form of
     `history.summary`. `message` says why the job failed. Times are texts in UTC. `attempt` is the number of starts, and
     `crashes` the number of starts that a crash ended.

@@ -20,6 +20,7 @@ from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.tenant_imports import ImportChoices
 from chalk_flask.settings import Settings
+from chalk_flask.sources import record_start
 from chalk_flask.tenants.store import require_tenant
 from chalk_flask.times import format_precise_timestamp, utc_now
 
@@ -142,6 +143,23 @@ class JobStore:
             _check_queue(transaction)
             job = self._new_job(tenant, "approve", requested_by, str(run.report["package"]))
             job = replace(job, run=run_id)
+            lifecycle.enqueue(transaction, job, self._now())
+        self.on_enqueue()
+        return job
+
+    def sync(self, tenant: str, source: str, *, requested_by: str) -> Job:
+        """Queue the sync of a source. If a sync of the tenant is queued or running, return that job.
+
+        Raises JobError if there is no such source, TenantError and StorageError.
+        """
+        with self._write(tenant) as transaction:
+            for active in list_jobs(transaction, *ACTIVE_STATES):
+                if active.kind == "sync":
+                    return active
+            _check_queue(transaction)
+            if not record_start(transaction, source, self._now()):
+                raise JobError(f"there is no source {source[:80]!r}: list them with `chalk-flask source list`")
+            job = self._new_job(tenant, "sync", requested_by, source)
             lifecycle.enqueue(transaction, job, self._now())
         self.on_enqueue()
         return job

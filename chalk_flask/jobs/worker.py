@@ -20,10 +20,11 @@ from chalk_flask.jobs.overdue import enqueue_overdue
 from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
 from chalk_flask.jobs.retention import remove_old_history, remove_unused
 from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
-from chalk_flask.jobs.store import JobStore
+from chalk_flask.jobs.store import JobError, JobStore
 from chalk_flask.jobs.tenant_deletion import TenantDeletions
 from chalk_flask.settings import Settings
-from chalk_flask.tenants.store import TenantStore
+from chalk_flask.sources import SyncSchedule
+from chalk_flask.tenants.store import TenantError, TenantStore
 from chalk_flask.times import utc_now
 from chalk_flask.tracebacks import RepeatedErrors, error_location
 
@@ -37,6 +38,10 @@ ERROR_PAUSE_SECONDS: Final = 5.0
 """Pause after a failure of the store."""
 CLEANUP_INTERVAL_SECONDS: Final = 3600.0
 OVERDUE_INTERVAL_SECONDS: Final = 300.0
+SYNC_INTERVAL_SECONDS: Final = 10.0
+"""Interval at which the worker looks for syncs that are due."""
+SCHEDULER: Final = "schedule"
+"""Name in place of an administrator for syncs that the worker queues."""
 STOP_TIMEOUT_SECONDS: Final = 10.0
 MAX_CRASHES: Final = 2
 """Number of crashes after which a job has failed."""
@@ -76,7 +81,8 @@ class JobWorker:
         self._control_version: object = _NEVER_READ
         self._versions: dict[str, object] = {}
         self._active: dict[str, list[Job]] = {}
-        self._next_cleanup = self._next_overdue_check = 0.0
+        self._schedule = SyncSchedule(store)
+        self._next_cleanup = self._next_overdue_check = self._next_sync_check = 0.0
         self._errors = RepeatedErrors()
         jobs.on_enqueue = self.wake
 
@@ -106,7 +112,11 @@ class JobWorker:
         self._leader_lock.release()
 
     def run_pending(self) -> None:
-        """Run all queued jobs in the calling thread, and finish deletions. Raises StorageError and OSError."""
+        """Run all queued jobs and due syncs in the calling thread, and finish deletions.
+
+        Raises StorageError and OSError.
+        """
+        self._enqueue_syncs()
         while self._run_next():
             pass
         self._finish_deletions()
@@ -118,6 +128,7 @@ class JobWorker:
                 self._leader_lock.try_acquire()  # also without jobs, so that the lock shows that there is a worker
                 self._clean_up()
                 self._enqueue_overdue()
+                self._enqueue_syncs()
                 while self._run_next() and not self._stopping.is_set():
                     pass
                 self._finish_deletions()
@@ -152,6 +163,14 @@ class JobWorker:
         if self._overdue_hours and time.monotonic() >= self._next_overdue_check and self._leader_lock.try_acquire():
             self._next_overdue_check = time.monotonic() + OVERDUE_INTERVAL_SECONDS
             enqueue_overdue(self._store, self._overdue_hours, self._now())
+
+    def _enqueue_syncs(self) -> None:
+        """Queue the syncs that are due, once per SYNC_INTERVAL_SECONDS. One of a tenant runs at a time."""
+        if time.monotonic() >= self._next_sync_check and self._leader_lock.try_acquire():
+            self._next_sync_check = time.monotonic() + SYNC_INTERVAL_SECONDS
+            for source in self._schedule.due(self._now()):
+                with contextlib.suppress(JobError, TenantError):  # too many jobs are queued, or it was deleted
+                    self._jobs.sync(source.tenant, source.name, requested_by=SCHEDULER)
 
     def _run_next(self) -> bool:
         """Run the oldest queued job; return False if there is none that this process can run."""

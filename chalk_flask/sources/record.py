@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 
 from backends import Query, Record, Snapshot
-from chalk_flask.sources.client.authorization import AuthKind
 
-__all__ = ["COLLECTION", "Source", "find_source", "list_sources"]
+__all__ = ["COLLECTION", "AuthKind", "Source", "find_source", "list_sources"]
 
 COLLECTION: Final = "sources"
+
+AuthKind: TypeAlias = Literal["oauth2", "oauth1", "bearer"]
+"""Kind of credential: OAuth 2 client credentials, OAuth 1.0a signatures, or a bearer token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +23,7 @@ class Source:
     """Provider from which a tenant pulls its roster, and the results of the syncs so far. Times are texts in UTC.
 
     `sealed` is the encrypted secret or token. `full_days` is the number of days after which a sync is full.
+    A scheduled source has an interval in `every_seconds`, or a time of day in `at` (UTC, `HH:MM`).
 
     `last_started` is the start of the last sync, `last_success` that of the last one that was applied or found nothing
     to change, and `last_full` that of the last full one of these. `last_result` is the state of the last import run.
@@ -36,6 +39,8 @@ class Source:
     client_id: str | None = None
     token_url: str | None = None
     full_days: int = 7
+    every_seconds: int | None = None
+    at: str | None = None
     last_started: str | None = None
     last_success: str | None = None
     last_full: str | None = None
@@ -44,6 +49,11 @@ class Source:
     last_error: str | None = None
     last_failure: str | None = None
     failures: int = 0
+
+    @property
+    def is_scheduled(self) -> bool:
+        """True if the job worker syncs the source."""
+        return self.every_seconds is not None or self.at is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object for users, without the secret."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,13 +15,13 @@ from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets import SecretCipher, SecretUnavailableError
 from chalk_flask.https.url import InvalidUrlError, parse_url
 from chalk_flask.roster.imports.report import ImportReport, RunState
-from chalk_flask.sources.client.authorization import AuthKind
 from chalk_flask.sources.errors import SourceError
-from chalk_flask.sources.record import COLLECTION, Source, find_source, list_sources
+from chalk_flask.sources.record import COLLECTION, AuthKind, Source, find_source, list_sources
+from chalk_flask.sources.schedule import check_schedule
 from chalk_flask.tenants.store import require_tenant
 from chalk_flask.times import format_timestamp, utc_now
 
-__all__ = ["SourceRequest", "SourceStore", "record_result"]
+__all__ = ["SourceRequest", "SourceStore", "record_result", "record_start"]
 
 MAX_SOURCES: Final = 10
 """Maximum number of sources of a tenant."""
@@ -34,7 +34,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class SourceRequest:
     """Source to add. `secret` is the secret of the client, or the bearer token.
 
-    `token_url` defaults to `/oauth/token` on the host of the provider.
+    `token_url` defaults to `/oauth/token` on the host of the provider. With `every` or `at` (`HH:MM` in UTC), the job
+    worker syncs the source.
     """
 
     name: str
@@ -44,6 +45,8 @@ class SourceRequest:
     client_id: str | None = None
     token_url: str | None = None
     full_days: int = 7
+    every: timedelta | None = None
+    at: str | None = None
 
 
 class SourceStore:
@@ -67,7 +70,10 @@ class SourceStore:
             client_id=_check_client_id(request),
             token_url=_check_token_url(request),
             full_days=request.full_days,
+            every_seconds=None if request.every is None else int(request.every.total_seconds()),
+            at=request.at,
         )
+        check_schedule(request.every, request.at)
         _check_secret(request.secret)
         with self._store.write(tenant) as transaction:
             self._require_tenant(tenant)
@@ -141,6 +147,15 @@ class SourceStore:
             return self._cipher.encrypt(secret)
         except SecretUnavailableError as error:
             raise SourceError(f"the secret cannot be stored: {error}") from error
+
+
+def record_start(transaction: Transaction, name: str, now: datetime) -> bool:
+    """Store that a sync was queued, so that it is not due again. Return False if there is no such source."""
+    source = find_source(transaction, name)
+    if source is None:
+        return False
+    transaction.put(COLLECTION, [replace(source, last_started=format_timestamp(now)).to_record()])
+    return True
 
 
 def record_result(

@@ -17,7 +17,7 @@ from chalk_flask.roster.imports.history import ImportRun, list_runs
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.settings import Settings, load_settings
 from chalk_flask.sources import Source, SourceRequest, SourceStore, SyncOptions, sync_source
-from chalk_flask.sources.client.limits import SourceLimits
+from chalk_flask.sources.limits import SourceLimits
 from chalk_flask.storage import COLLECTIONS
 from tests.support.clock import FakeClock
 from tests.support.sources.provider import SECRET, Provider, run_provider

@@ -19,7 +19,7 @@ from chalk_flask.permissions.scopes import ALL
 from chalk_flask.roster.tenant_imports import run_import
 from chalk_flask.settings import load_settings
 from chalk_flask.sources import SourceError
-from chalk_flask.sources.sync import COLLECTIONS as PULLED
+from chalk_flask.sources.pull import REQUIRED_COLLECTIONS as PULLED
 from chalk_flask.storage import COLLECTIONS
 from tests.sources.conftest import Puller
 from tests.support.server_process import free_port, server_process

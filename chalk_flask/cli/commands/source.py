@@ -6,12 +6,14 @@ import stat
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from chalk_flask.cli.credentials import open_credentials, settings_for_new, summary_text
+from chalk_flask.cli.credentials import has_worker, open_credentials, settings_for_new, summary_text
+from chalk_flask.cli.durations import duration
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
@@ -26,17 +28,18 @@ from chalk_flask.cli.options import (
 from chalk_flask.cli.package_import import current_user, echo_report, exit_with, import_choices
 from chalk_flask.cli.progress import progress_line
 from chalk_flask.cli.table import format_table
+from chalk_flask.times import format_timestamp
 
 if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.roster.tenant_imports import ImportChoices
     from chalk_flask.settings import Settings
     from chalk_flask.sources import Source, SourceStore
-    from chalk_flask.sources.client.authorization import AuthKind
+    from chalk_flask.sources.record import AuthKind
 
 __all__ = ["source_group"]
 
-# Equal to `sources.client.authorization.AUTH_KINDS`, whose import would slow down `--help`.
+# Equal to `sources.record.AuthKind`, whose import would slow down `--help`.
 AUTH_KINDS: Final = ("oauth2", "oauth1", "bearer")
 MAX_SECRET_FILE_BYTES: Final = 8192
 NAME_WIDTH: Final = 14
@@ -85,6 +88,13 @@ def source_group() -> None:
     show_default=True,
     help="Read all records after this many days. Other syncs read what has changed.",
 )
+@click.option(
+    "--every",
+    metavar="DURATION",
+    callback=duration,
+    help="Let the service sync at this interval: 1h, 24h, 7d. At least 5m.",
+)
+@click.option("--at", metavar="HH:MM", help="Let the service sync every day at this time (UTC).")
 @tenant_option
 @as_json_option
 @settings_options("data")
@@ -96,6 +106,8 @@ def add(
     token_url: str | None,
     secret_file: Path | None,
     full_days: int,
+    every: timedelta | None,
+    at: str | None,
     tenant: str,
     as_json: bool,
     **options: Any,
@@ -103,13 +115,21 @@ def add(
     """Add a source. The secret is read from the standard input, from a file, or from a prompt.
 
     The store keeps it encrypted, with a key in the folder `data`. Nothing is sent before the first sync.
+
+    With `--every` or `--at`, `chalk-flask serve` or `chalk-flask worker` syncs the source as a job. The first sync with
+    `--every` begins at once. After a failure it tries again after 15 minutes, and then in growing intervals.
     """
-    from chalk_flask.sources import SourceRequest
+    from chalk_flask.sources import SourceError, SourceRequest
+    from chalk_flask.sources.schedule import check_schedule
 
     if (client_id is None) != (auth == "bearer"):
         raise click.UsageError("--client-id is required with oauth2 and oauth1, and cannot be combined with bearer")
     if token_url is not None and auth != "oauth2":
         raise click.UsageError("--token-url can be combined with oauth2 only")
+    try:
+        check_schedule(every, at)
+    except SourceError as error:
+        raise click.UsageError(str(error)) from error
     settings = settings_for_new(options, tenant)
     request = SourceRequest(
         name=name,
@@ -119,6 +139,8 @@ def add(
         client_id=client_id,
         token_url=token_url,
         full_days=full_days,
+        every=every,
+        at=at,
     )
     with _source_store(settings) as sources:
         source = sources.add(tenant, request)
@@ -129,14 +151,22 @@ def add(
 @source_group.command("list", epilog="Example: chalk-flask source list --json")
 @tenant_option
 @as_json_option
-@settings_options()
+@settings_options("data")
 def list_sources(tenant: str, as_json: bool, **options: Any) -> None:
-    """List the sources of a tenant by name, with the last success and the last error."""
+    """List the sources of a tenant by name, with the next sync, the last success and the last error.
+
+    Warns if a source has a schedule, and no process runs it.
+    """
     settings = settings_from_options(options)
     with open_configured_store(settings) as store:
         check_tenant(store, tenant)
         records = _make_store(store, settings).list(tenant)
-    echo_result(as_json, {"sources": [source.to_dict() for source in records]}, _table(records))
+    is_working = has_worker(settings, "jobs") if any(source.is_scheduled for source in records) else None
+    data = {"sources": [_to_dict(source) for source in records], "worker": is_working}
+    echo_result(as_json, data, complete_hints(_table(records)))
+    if is_working is False:
+        text = "No process syncs the sources that are due. Start `chalk-flask serve` or `chalk-flask worker`."
+        click.echo(complete_hints(text), err=True)
 
 
 @source_group.command("show", epilog="Example: chalk-flask source show sis")
@@ -149,7 +179,7 @@ def show(name: str, tenant: str, as_json: bool, **options: Any) -> None:
     with _source_store(settings_from_options(options)) as sources:
         source = sources.get(tenant, name)
     rows = [(label, value) for label, value in _details(source) if value is not None]
-    echo_result(as_json, source.to_dict(), "\n".join(summary_text(rows, NAME_WIDTH)))
+    echo_result(as_json, _to_dict(source), "\n".join(summary_text(rows, NAME_WIDTH)))
 
 
 @source_group.command("remove", epilog="Example: chalk-flask source remove sis")
@@ -259,10 +289,33 @@ def _table(records: Sequence[Source]) -> str:
     if not records:
         return "There are no sources. Add one with `chalk-flask source add`."
     rows = [
-        (record.name, record.auth, record.last_success or "never", record.last_result or "-", record.last_error or "-")
+        (
+            record.name,
+            record.auth,
+            _next_sync(record) or "-",
+            record.last_success or "never",
+            record.last_result or "-",
+            record.last_error or "-",
+        )
         for record in records
     ]
-    return format_table(("NAME", "AUTH", "LAST SUCCESS", "RESULT", "LAST ERROR"), rows)
+    return format_table(("NAME", "AUTH", "NEXT SYNC", "LAST SUCCESS", "RESULT", "LAST ERROR"), rows)
+
+
+def _next_sync(source: Source) -> str | None:
+    from chalk_flask.sources import next_sync
+
+    return format_timestamp(next_sync(source))
+
+
+def _to_dict(source: Source) -> dict[str, Any]:
+    return source.to_dict() | {"nextSync": _next_sync(source)}
+
+
+def _schedule(source: Source) -> str:
+    if source.every_seconds is not None:
+        return f"every {source.every_seconds // 60:,} minutes"
+    return "none" if source.at is None else f"every day at {source.at} UTC"
 
 
 def _details(source: Source) -> Sequence[tuple[str, object]]:
@@ -273,6 +326,8 @@ def _details(source: Source) -> Sequence[tuple[str, object]]:
         ("client id", source.client_id),
         ("token url", source.token_url),
         ("full after", f"{source.full_days} days"),
+        ("schedule", _schedule(source)),
+        ("next sync", _next_sync(source)),
         ("created", source.created),
         ("last sync", source.last_started or "never"),
         ("last success", source.last_success or "never"),

@@ -11,6 +11,7 @@ import click
 
 from chalk_flask.cli.commands.webhook_formatting import attempt_text, created_text, list_text, rotated_text, show_text
 from chalk_flask.cli.credentials import (
+    has_worker,
     open_credentials,
     overlap_option,
     settings_for_new,
@@ -103,10 +104,10 @@ def list_webhooks(tenant: str, as_json: bool, **options: Any) -> None:
     check_configured_tenant(settings, tenant)
     with _webhook_store(settings) as webhooks:
         records = list(webhooks.list(tenant))
-    has_worker = _has_worker(settings) if records else None
-    data = {"webhooks": [webhook.to_dict() for webhook in records], "worker": has_worker}
+    is_working = has_worker(settings, "webhooks") if records else None
+    data = {"webhooks": [webhook.to_dict() for webhook in records], "worker": is_working}
     echo_result(as_json, data, list_text(records))
-    _warn_without_worker(has_worker)
+    _warn_without_worker(is_working)
 
 
 @webhook_group.command(
@@ -125,9 +126,9 @@ def show(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
     """
     with _existing_webhook(options, webhook_id, tenant) as webhooks:
         webhook, history = webhooks.show(tenant, webhook_id)
-    has_worker = _has_worker(settings_from_options(options))
-    echo_result(as_json, webhook.to_dict() | history.to_dict() | {"worker": has_worker}, show_text(webhook, history))
-    _warn_without_worker(has_worker)
+    is_working = has_worker(settings_from_options(options), "webhooks")
+    echo_result(as_json, webhook.to_dict() | history.to_dict() | {"worker": is_working}, show_text(webhook, history))
+    _warn_without_worker(is_working)
 
 
 @webhook_group.command("pause", epilog="Example: chalk-flask webhook pause wh-5f0c6a91-d2b3-4478-9c1e-7a6b5c4d3e2f")
@@ -243,20 +244,8 @@ def delete(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
     )
 
 
-def _has_worker(settings: Settings) -> bool | None:
-    """Return True if a process sends the deliveries of the store; None if this user cannot find that out."""
-    from pathlib import Path
-
-    from chalk_flask.background.leader_lock import leader_lock_for
-
-    try:
-        return leader_lock_for("webhooks", settings.storage, Path(settings.data), shared=True).has_holder()
-    except OSError:
-        return None
-
-
-def _warn_without_worker(has_worker: bool | None) -> None:
-    if has_worker is False:
+def _warn_without_worker(is_working: bool | None) -> None:
+    if is_working is False:
         text = "No process sends the deliveries, so they wait. Start `chalk-flask serve` or `chalk-flask worker`."
         click.echo(complete_hints(text), err=True)
 

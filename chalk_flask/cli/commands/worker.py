@@ -29,7 +29,7 @@ __all__ = ["worker_command"]
     *IMPORT_SETTINGS,
 )
 def worker_command(**options: Any) -> None:
-    """Deliver webhooks and mail and run the jobs of the console until SIGTERM or Ctrl-C, without serving requests.
+    """Deliver webhooks and mail, run jobs and sync sources until SIGTERM or Ctrl-C, without serving requests.
 
     `chalk-flask serve` does the same beside serving, unless it has --no-worker. Start this command if another WSGI
     server serves the application. Only one process of a store works at a time; further ones wait and take over.

@@ -7,7 +7,7 @@ import secrets
 import time
 from base64 import b64encode
 from collections.abc import Mapping
-from typing import Final, Literal, Protocol, TypeAlias, get_args
+from typing import Final, Protocol
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import orjson
@@ -18,10 +18,7 @@ from chalk_flask.permissions.scopes import DEMOGRAPHICS, ROSTER, ROSTER_CORE
 from chalk_flask.sources.client.http_client import HttpClient, HttpResponse
 from chalk_flask.sources.errors import SourceError, StatusError
 
-__all__ = ["AUTH_KINDS", "AuthKind", "Authorizer", "BearerAuthorizer", "OAuth1Authorizer", "OAuth2Authorizer"]
-
-AuthKind: TypeAlias = Literal["oauth2", "oauth1", "bearer"]
-AUTH_KINDS: Final[tuple[AuthKind, ...]] = get_args(AuthKind)
+__all__ = ["Authorizer", "BearerAuthorizer", "OAuth1Authorizer", "OAuth2Authorizer"]
 
 MAX_TOKEN_LENGTH: Final = 16_384
 

@@ -23,8 +23,8 @@ from urllib3 import BaseHTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 
-from chalk_flask.sources.client.limits import SourceLimits
 from chalk_flask.sources.errors import SourceError
+from chalk_flask.sources.limits import SourceLimits
 from chalk_flask.times import utc_now
 
 __all__ = ["HttpClient", "HttpResponse", "origin_of"]

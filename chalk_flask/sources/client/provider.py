@@ -13,8 +13,8 @@ import orjson
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.sources.client.authorization import Authorizer
 from chalk_flask.sources.client.http_client import HttpClient, HttpResponse, origin_of
-from chalk_flask.sources.client.limits import FALLBACK_PAGE_SIZE, SourceLimits
 from chalk_flask.sources.errors import SourceError, StatusError
+from chalk_flask.sources.limits import FALLBACK_PAGE_SIZE, SourceLimits
 
 __all__ = ["FilterRejectedError", "Page", "Provider", "offset_of"]
 

@@ -57,8 +57,8 @@ def test_source_is_added_and_synced(run: RunCommand, add: CommandResult, provide
     assert re.search(r"last result +unchanged", shown.out)
     assert SECRET not in shown.out
     listed = run("source", "list", "--tenant", "north")
-    assert re.search(r"^sis +oauth2 +\d{4}-\S+ +unchanged +-$", listed.out, re.MULTILINE)
-    assert run("source", "list", "--json").json == {"sources": []}
+    assert re.search(r"^sis +oauth2 +- +\d{4}-\S+ +unchanged +-$", listed.out, re.MULTILINE)
+    assert run("source", "list", "--json").json == {"sources": [], "worker": None}
 
 
 def test_dry_run_and_full_sync(run: RunCommand, add: CommandResult, provider: Provider) -> None:
@@ -99,6 +99,20 @@ def test_failed_sync_exits_with_1_and_is_listed(run: RunCommand, add: CommandRes
     assert (source["lastError"], source["failures"]) == (failed.json["message"], 1)
 
 
+def test_scheduled_source_shows_its_next_sync(run: RunCommand, add: CommandResult, provider: Provider) -> None:
+    arguments = ("source", "add", "--url", provider.url, "--auth", "bearer", "--secret-file", "-")
+    hourly = run(*arguments, "--name", "hourly", "--every", "1h", stdin=b"x")
+    nightly = run(*arguments, "--name", "nightly", "--at", "02:30", "--json", stdin=b"x")
+    assert (hourly.code, nightly.json["at"]) == (0, "02:30")
+    listed = run("source", "list")
+    assert re.search(r"^hourly +bearer +\d{4}-\S+ +never", listed.out, re.MULTILINE)
+    assert re.search(r"^nightly +bearer +\S+T02:30:00.000Z +never", listed.out, re.MULTILINE)
+    assert "Start `chalk-flask serve` or `chalk-flask worker`" in listed.err
+    shown = run("source", "show", "nightly")
+    assert "every day at 02:30 UTC" in shown.out
+    assert run("source", "show", "hourly", "--json").json["everySeconds"] == 3600
+
+
 def test_removed_source_is_gone(run: RunCommand, add: CommandResult) -> None:
     assert run("source", "remove", "sis", "--tenant", "north").code == 0
     result = run("source", "sync", "sis", "--tenant", "north")
@@ -136,6 +150,9 @@ def test_secret_is_read_from_a_file(run: RunCommand, add: CommandResult, tmp_pat
         ],
         ["--url", "https://x.example/", "--name", "a", "--auth", "basic"],
         ["--url", "https://x.example/", "--name", "a", "--client-id", "b", "--full-days", "0"],
+        ["--url", "https://x.example/", "--name", "a", "--client-id", "b", "--every", "1m"],
+        ["--url", "https://x.example/", "--name", "a", "--client-id", "b", "--every", "1h", "--at", "02:30"],
+        ["--url", "https://x.example/", "--name", "a", "--client-id", "b", "--at", "half past two"],
         ["--name", "a", "--client-id", "b"],
     ],
 )

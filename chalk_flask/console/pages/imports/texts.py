@@ -47,7 +47,7 @@ HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Tone and sentence for the result of each state of an import run."""
 
-JOB_TITLES: Final[Mapping[str, str]] = {"import": "Import", "dry_run": "Dry run", "approve": "Approval"}
+JOB_TITLES: Final[Mapping[str, str]] = {"import": "Import", "dry_run": "Dry run", "approve": "Approval", "sync": "Sync"}
 """Name of each kind of job."""
 
 _WRITING: Final = "writing "

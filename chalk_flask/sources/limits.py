@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFAULT_LIMITS", "FALLBACK_PAGE_SIZE", "SourceLimits"]
+__all__ = ["DEFAULT_LIMITS", "FALLBACK_PAGE_SIZE", "PART_SUFFIX", "SourceLimits"]
+
+PART_SUFFIX: Final = ".part"
+"""End of the names of temporary files. Backups leave them out."""
 
 FALLBACK_PAGE_SIZE: Final = 100
 """Page size if the provider rejects a larger one. It is the default of OneRoster 1.1 (section 3.4.1)."""
