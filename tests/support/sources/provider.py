@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,11 +108,12 @@ class Provider:
     tokens: set[str] = field(default_factory=set)
     issued: int = 0
     requests: list[str] = field(default_factory=list)
+    scheme: str = "http"
     port: int = 0
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{ROOT}"
+        return f"{self.scheme}://127.0.0.1:{self.port}{ROOT}"
 
     def names(self) -> list[str]:
         """Return the collections in the order of their first request."""
@@ -191,11 +193,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def run_provider(users: int = 30, **habits: Any) -> Iterator[Provider]:
+def run_provider(users: int = 30, *, tls: ssl.SSLContext | None = None, **habits: Any) -> Iterator[Provider]:
     """Run a provider with these habits until the block ends."""
-    provider = Provider(new_roster(users), **habits)
+    provider = Provider(new_roster(users), scheme="https" if tls else "http", **habits)
     handler = type("Handler", (_Handler,), {"provider": provider})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         provider.port = server.server_address[1]
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
