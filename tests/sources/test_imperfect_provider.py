@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
@@ -114,7 +115,7 @@ def test_provider_that_ignores_offset_and_limit_is_read(puller: Puller) -> None:
 @pytest.mark.parametrize(
     "habit", [{"accepts_sort": False}, {"max_limit": 100}, {"max_limit": 100, "accepts_sort": False}]
 )
-def test_rejected_parameters_are_left_out(puller: Puller, habit: dict[str, bool]) -> None:
+def test_rejected_parameters_are_left_out(puller: Puller, habit: dict[str, Any]) -> None:
     with run_provider(150, **habit) as provider:
         check_complete(puller, provider)
 
