@@ -1,4 +1,4 @@
-"""Metrics that the store knows: rosters, imports, held packages, webhooks and workers.
+"""Metrics that the store knows: rosters, imports, held packages, sources, webhooks and workers.
 
 They are read at each request of `/metrics`, so they are the same in every process of a service.
 """
@@ -25,6 +25,7 @@ from chalk_flask.roster.counts import EVERY_RECORD, Counted, RosterCounter
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.services import Services
+from chalk_flask.sources.record import list_sources
 from chalk_flask.times import parse_timestamp, utc_now
 from chalk_flask.tracebacks import RepeatedErrors
 
@@ -102,14 +103,21 @@ class StoreCollector(Collector):
         yield from (records, age)
 
     def _tenants(self) -> Iterator[Metric]:
-        """Yield the metrics of imports and webhooks."""
+        """Yield the metrics of imports, sources and webhooks."""
         imports, webhooks = _ImportFamilies(), _WebhookFamilies()
+        failures = GaugeMetricFamily(
+            "chalk_source_failures",
+            "Failed syncs of a source since the last one that succeeded.",
+            labels=["tenant", "source"],
+        )
         now = utc_now()
         for tenant in self._ages.read():
             with self._services.store.read(tenant) as snapshot:
                 imports.add(tenant, snapshot, self._folder, now)
                 webhooks.add(tenant, snapshot, now)
-        yield from (imports.runs, imports.held, webhooks.webhooks, webhooks.pending, webhooks.oldest)
+                for source in list_sources(snapshot):
+                    failures.add_metric([tenant, source.name], source.failures)
+        yield from (imports.runs, imports.held, failures, webhooks.webhooks, webhooks.pending, webhooks.oldest)
 
 
 class _ImportFamilies:

@@ -11,8 +11,11 @@ import pytest
 from flask import Flask
 
 from chalk_flask import create_app
+from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.roster.tenant_imports import approve_import, run_import
+from chalk_flask.sources import SourceRequest, SourceStore
 from chalk_flask.tenants.store import TenantStore
+from chalk_flask.times import utc_now
 from tests.conftest import services_of, url_in
 from tests.support.api_client import IMS, Consumer
 from tests.support.deliveries import add_webhook, queue_events, wait_until
@@ -206,3 +209,14 @@ def test_dashboard_and_guide_name_existing_metrics(serve: Serve, tmp_path: Path)
     assert {name.removesuffix("_bucket") for name in re.findall(r"chalk_\w+", queries)} <= names
     guide = (ROOT / "docs" / "how-to" / "monitoring.md").read_text(encoding="utf-8")
     assert set(re.findall(r"\bchalk_\w+", guide)) == names
+
+
+def test_failures_of_sources_are_counted(serve: Serve) -> None:
+    app = serve()
+    services = services_of(app)
+    sources = SourceStore(services.store, SecretCipher(services.settings.data))
+    sources.add("default", SourceRequest(name="sis", url="https://sis.example.org/v1p1", auth="bearer", secret="x"))
+    assert samples(app)["chalk_source_failures", "sis", "default"] == 0
+    for _ in range(2):
+        sources.record_failure("default", "sis", utc_now(), "no answer")
+    assert samples(app)["chalk_source_failures", "sis", "default"] == 2

@@ -126,6 +126,27 @@ def test_missing_demographics_stay_as_they_are(puller: Puller, provider: Provide
     assert puller.ids("demographics") == {"u-001"}
 
 
+def test_missing_demographics_do_not_prevent_a_delta(puller: Puller, provider: Provider) -> None:
+    del provider.roster["demographics"]
+    pull(puller, provider)
+    puller.sync()
+    assert all("filter" in path for path in provider.requests if "/ims/" in path)
+
+
+def test_full_sync_after_a_rejected_filter_is_sorted(puller: Puller, provider: Provider) -> None:
+    pull(puller, provider)
+    provider.accepts_filter = False
+    puller.sync()
+    assert all("sort=sourcedId" in path and "limit=1000" in path for path in provider.requests[-6:])
+
+
+def test_unknown_records_that_are_deleted_are_ignored(puller: Puller, provider: Provider) -> None:
+    pull(puller, provider)
+    provider.roster["users"].append(user(60, status="tobedeleted", dateLastModified=LATER))
+    assert puller.sync().state in ("committed", "unchanged")
+    assert "u-060" not in puller.ids("users")
+
+
 def test_metadata_and_unknown_members_are_accepted(puller: Puller, provider: Provider) -> None:
     provider.roster["users"][1] |= {"metadata": {"house": "Red", "level": 3, " padded ": "x"}, "shoeSize": 38}
     provider.roster["users"][2] |= {"metadata": {"team": ["a", "b"]}, "userIds": [{"type": "SIS", "identifier": "7"}]}

@@ -24,8 +24,8 @@ _REJECTED: Final = (400, 422)
 _FILTER_REJECTED: Final = (*_REJECTED, 404, 501)
 
 
-class FilterRejectedError(SourceError):
-    """Error for a provider that does not accept the filter by dateLastModified."""
+class FilterRejectedError(StatusError):
+    """Error for a provider that does not accept the filter by dateLastModified, or does not have the collection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class Provider:
 
     def __init__(self, client: HttpClient, url: str, authorizer: Authorizer, limits: SourceLimits) -> None:
         self._client, self._url, self._authorizer = client, url.rstrip("/"), authorizer
-        self._page_size, self._is_sorted = limits.page_size, True
+        self._limits = limits
+        self._restore_parameters()
 
     def read_page(self, resource_type: ResourceType, since: str | None, offset: int) -> Page:
         """Return the page at an offset. With the timestamp `since`, it has only records that changed since then.
@@ -60,7 +61,9 @@ class Provider:
             if response.status in _REJECTED and self._drop_parameter():
                 continue
             if since is not None and response.status in _FILTER_REJECTED:
-                raise FilterRejectedError(f"the provider rejects the filter by date (status {response.status})")
+                self._restore_parameters()
+                message = f"the provider rejects the filter by date (status {response.status})"
+                raise FilterRejectedError(message, response.status)
             return self._parse(response, resource_type)
 
     def follow(self, resource_type: ResourceType, url: str) -> Page:
@@ -74,6 +77,10 @@ class Provider:
         if since is not None:
             params["filter"] = f"dateLastModified>='{since}'"
         return urlencode(params, quote_via=quote)
+
+    def _restore_parameters(self) -> None:
+        """Use all parameters again, because the provider rejected the filter and not them."""
+        self._page_size, self._is_sorted = self._limits.page_size, True
 
     def _drop_parameter(self) -> bool:
         """Request smaller pages or, after that, no order. Return False if nothing else can be left out."""
