@@ -58,6 +58,7 @@ def source_group() -> None:
 
 @source_group.command(
     "add",
+    short_help="Add a source with its secret.",
     epilog="Example: chalk-flask source add --name sis --url https://sis.example.org/ims/oneroster/v1p1 --client-id"
     " chalk --secret-file secret.txt",
 )
@@ -148,7 +149,9 @@ def add(
     echo_result(as_json, source.to_dict(), complete_hints(text))
 
 
-@source_group.command("list", epilog="Example: chalk-flask source list --json")
+@source_group.command(
+    "list", short_help="List the sources of a tenant.", epilog="Example: chalk-flask source list --json"
+)
 @tenant_option
 @as_json_option
 @settings_options("data")
@@ -169,7 +172,9 @@ def list_sources(tenant: str, as_json: bool, **options: Any) -> None:
         click.echo(complete_hints(text), err=True)
 
 
-@source_group.command("show", epilog="Example: chalk-flask source show sis")
+@source_group.command(
+    "show", short_help="Show a source and its last sync.", epilog="Example: chalk-flask source show sis"
+)
 @_name_argument
 @tenant_option
 @as_json_option
@@ -182,7 +187,9 @@ def show(name: str, tenant: str, as_json: bool, **options: Any) -> None:
     echo_result(as_json, _to_dict(source), "\n".join(summary_text(rows, NAME_WIDTH)))
 
 
-@source_group.command("remove", epilog="Example: chalk-flask source remove sis")
+@source_group.command(
+    "remove", short_help="Remove a source with its secret.", epilog="Example: chalk-flask source remove sis"
+)
 @_name_argument
 @tenant_option
 @as_json_option
@@ -194,7 +201,9 @@ def remove(name: str, tenant: str, as_json: bool, **options: Any) -> None:
     echo_result(as_json, source.to_dict(), f"Removed the source {source.name}. The roster stays as it is.")
 
 
-@source_group.command("sync", epilog="Example: chalk-flask source sync sis --dry-run")
+@source_group.command(
+    "sync", short_help="Pull the roster of a source.", epilog="Example: chalk-flask source sync sis --dry-run"
+)
 @_name_argument
 @tenant_option
 @click.option("--full", is_flag=True, help="Read all records, instead of what has changed since the last sync.")
