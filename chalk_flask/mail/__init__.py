@@ -1,7 +1,7 @@
 """Mail to administrators: notices about imports and the daily digest, sent by SMTP.
 
-In go the notices of the store and the settings of the mail server; out go messages in plain text without personal data
-of the roster. `MailWorker` is the entry point: it sends in the background while it holds the leader lock.
+The notices of the store and the settings of the mail server go in. Messages in plain text, without personal data of the
+roster, come out. `MailWorker` is the entry point: it sends in the background while it holds the leader lock.
 `MailConnection` sends one message, for `chalk-flask mail test`.
 """
 

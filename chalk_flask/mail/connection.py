@@ -20,7 +20,7 @@ __all__ = ["MailConnection", "MailError", "RecipientError"]
 TIMEOUT_SECONDS: Final = 10.0
 """Timeout for connecting, and for each reply of the server."""
 STEP_SECONDS: Final = 30.0
-"""Limit for signing in, and for each message. A socket timeout applies to single reads only."""
+"""Limit for connecting and authenticating together, and for each message. A socket timeout limits single reads only."""
 WATCH_INTERVAL_SECONDS: Final = 0.1
 
 
@@ -29,7 +29,7 @@ class MailError(Exception):
 
 
 class RecipientError(Exception):
-    """Rejection of one recipient by the mail server. If it `is_final`, another attempt is useless."""
+    """Rejection of one recipient by the mail server. If `is_final`, another attempt cannot succeed."""
 
     def __init__(self, reply: str, *, is_final: bool) -> None:
         super().__init__(f"the mail server rejects the recipient ({reply})")
@@ -37,7 +37,7 @@ class RecipientError(Exception):
 
 
 class MailConnection:
-    """Context manager of a connection, which signs in when the block begins. Raises MailError.
+    """Context manager of a connection. The beginning of its block connects and authenticates, and raises MailError.
 
     When `stopping` is set, the connection is shut down, so that a slow server does not delay the end of the process.
     `context` has the trusted authorities, by default those of the system.

@@ -1,4 +1,4 @@
-"""Daily digest: one notice per tenant and day with the import runs since the last one."""
+"""Daily digest: one notice per tenant and day with the import runs since the last digest."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Failures of a mail server in words: what failed, and which setting to check.
+"""Messages about failures of the mail server: the failed step, and the setting to check.
 
-The text of a server is left out except its codes, because servers repeat addresses in it.
+Of a reply of the server, they contain the codes only, because servers repeat addresses in the text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _ENHANCED_CODE = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}\b")
 
 
 def describe_error(error: Exception, server: MailServerSettings) -> str:
-    """Return what failed between this service and the mail server, in one or two sentences without a final period."""
+    """Return the message about a failed connection or reply: one or two sentences without a final period."""
     place = f"the mail server {server.host}:{server.port}"
     if isinstance(error, smtplib.SMTPException):
         return _describe_smtp_error(error, place, server)

@@ -26,7 +26,7 @@ _SENTENCES: Final = {
     IMPORT_COMMITTED: "An import changed the roster.",
     IMPORT_HELD: "A package exceeds a change threshold and waits for approval. The roster was not changed.",
     IMPORT_REJECTED: "A package was rejected because of its errors. The roster was not changed.",
-    IMPORT_OVERDUE: "No package was imported for too long. The roster may be out of date.",
+    IMPORT_OVERDUE: "The last import is older than the limit. The roster may be out of date.",
     DIGEST: "These are the imports since the last digest.",
 }
 MAX_LINE_LENGTH: Final = 300
@@ -105,15 +105,15 @@ def _counts_text(counts: Mapping[str, int]) -> str:
 
 def _link_lines(server: MailServerSettings, notice: Notice) -> list[str]:
     path, command = ("/imports", "list") if notice.run is None else (f"/imports/{notice.run}", f"show {notice.run}")
-    link = [f"Look at it in the admin console: {server.console_url}{path}"] if server.console_url else []
+    link = [f"Details in the admin console: {server.console_url}{path}"] if server.console_url else []
     return [*link, f"On the machine of the service: chalk-flask imports {command}", ""]
 
 
 def _choice_lines(server: MailServerSettings) -> list[str]:
     place = f"at {server.console_url}/account" if server.console_url else "on the page Your account of the console"
     return [
-        "You get this message because your account as an administrator asks for it.",
-        f"Change or end it {place}, or with: chalk-flask admin mail NAME --off",
+        "You get this message because it is chosen in your account as an administrator.",
+        f"Change or stop these messages {place}, or with: chalk-flask admin mail NAME --off",
     ]
 
 
@@ -122,5 +122,5 @@ def _shown_time(timestamp: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Return the text without control characters, so that none can end a header or a line."""
+    """Return the text with `?` for each control character, so that none can end a header or a line."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:MAX_LINE_LENGTH]

@@ -1,8 +1,9 @@
 """Journal of sent messages in a file, for the time until they are in the store.
 
 While an import holds the write lock, the store cannot note that a message was sent. The next worker reads the journal,
-so that a message is not sent again after the process was killed. Only between the acceptance by the mail server and the
-line in the file, a kill repeats a message. Its `Message-ID` is the same, so many servers drop it.
+so that a message is not sent again after the process was killed. A message is sent twice only if the process is killed
+after the mail server accepted it and before the line is in the file. Both have the same `Message-ID`, so many servers
+drop the second one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class SentMessage(NamedTuple):
 
 
 class SentJournal:
-    """Set of messages that are not in the store yet, in memory and in a file. Not thread-safe.
+    """Set of sent messages that are not in the store yet, in memory and in a file. Not thread-safe.
 
     Only the process that holds the leader lock uses it. Without a path it has no file, as for a store in memory.
     """
@@ -45,7 +46,7 @@ class SentJournal:
         return message in self._messages
 
     def load(self) -> None:
-        """Read the messages of a worker that ended suddenly. An incomplete last line is ignored. Raises OSError."""
+        """Read the messages of a worker that was killed. An incomplete last line is ignored. Raises OSError."""
         try:
             lines = b"" if self._path is None else self._path.read_bytes()
         except FileNotFoundError:
@@ -70,10 +71,10 @@ class SentJournal:
                 os.close(descriptor)
         except OSError as error:
             level = self._errors.level(str(error.strerror))
-            log.log(level, "results of mail are kept in memory only: %s", error.strerror)
+            log.log(level, "the journal of sent mail is kept in memory only: %s", error.strerror)
 
     def of_tenant(self, tenant: str) -> dict[str, set[str]]:
-        """Return the ids of administrators by key of the notice."""
+        """Return the ids of the administrators who need no further attempt, by key of the notice."""
         found: dict[str, set[str]] = {}
         for message in self._messages:
             if message.tenant == tenant:
@@ -81,7 +82,7 @@ class SentJournal:
         return found
 
     def remove_tenant(self, tenant: str) -> None:
-        """Remove the messages of a tenant, which are in the store now. The file goes when it has no other ones."""
+        """Remove the messages of a tenant, which are in the store now. The file is deleted with the last message."""
         before = len(self._messages)
         self._messages = {message for message in self._messages if message.tenant != tenant}
         if self._path is not None and before and not self._messages:

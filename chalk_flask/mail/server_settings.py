@@ -47,7 +47,7 @@ class MailServerSettings:
             raise SettingsError("smtp_user and smtp_password require each other: set both, or neither")
         if settings.smtp_user and settings.smtp_security == "none":
             raise SettingsError(
-                "smtp_user requires smtp_security starttls or tls, because anyone on the way could read the password"
+                "smtp_user requires smtp_security starttls or tls, because the password must not be sent in plain text"
             )
         return cls(
             host=settings.smtp_host,

@@ -106,7 +106,7 @@ class MailWorker:
         self._store_digests()
         for tenant in self._versions:
             self._refresh(tenant)
-        self._settle(self._send_waiting() if self._is_time_to_send() else {})
+        self._store_results(self._send_waiting() if self._is_time_to_send() else {})
 
     def _is_time_to_send(self) -> bool:
         return any(self._waiting.values()) and time.monotonic() >= self._next_attempt
@@ -128,7 +128,7 @@ class MailWorker:
     def _pause_after_error(self, message: str) -> float:
         """Log an error, repeated ones at level debug; return the pause in seconds."""
         if not self._stopping.is_set():
-            log.log(self._errors.level(message, logging.ERROR), "mail pauses: %s", message)
+            log.log(self._errors.level(message, logging.ERROR), "the mail worker pauses after an error: %s", message)
         return ERROR_PAUSE_SECONDS
 
     def _refresh_tenants(self) -> None:
@@ -140,7 +140,7 @@ class MailWorker:
             self._control_version = version
 
     def _store_digests(self) -> None:
-        """Store the digests of today after their hour. Looks again only on another day or after a new choice."""
+        """Store the digests of today, from their hour on. Check again only on another day or after a new choice."""
         now = self._now()
         state = (now.date().isoformat(), self._control_version)
         if self._server is None or now.hour < self._digest_hour or state == self._digests:
@@ -177,7 +177,7 @@ class MailWorker:
         return finished
 
     def _open_recipients(self, tenant: str, notice: Notice) -> Sequence[Recipient]:
-        """Return the present recipients of a notice who have not got it yet."""
+        """Return the recipients of a notice, by the present preferences, to whom it was not sent yet."""
         if self._server is None:
             return ()
         if (tenant, notice.event) not in self._recipients:
@@ -236,7 +236,7 @@ class MailWorker:
             self._journal.add(sent)
             log_event(log, logging.INFO, "mail.sent", "a notice was sent", **members)
 
-    def _settle(self, finished: Mapping[str, Collection[str]]) -> None:
+    def _store_results(self, finished: Mapping[str, Collection[str]]) -> None:
         """Store which messages were sent, and delete finished notices. Raises StorageError."""
         for tenant in self._versions:
             keys, done = finished.get(tenant, ()), self._journal.of_tenant(tenant)

@@ -1,8 +1,8 @@
 """Notices about imports, stored until the mail worker has sent them to administrators.
 
-In goes the outcome of an import with counts and reasons, without any cell of its package. `enqueue_notice` is the entry
-point: it stores a notice in the transaction of the outcome. Out comes a list of notices and, from the mail preferences
-of administrators, the recipients of each. `wanted_events` says which notices have one.
+The outcome of an import goes in, with counts and reasons, without any cell of its package. Notices come out, and the
+recipients of each by the mail preferences of administrators. `enqueue_notice` is the entry point: it stores a notice in
+the transaction of the outcome. `wanted_events` says which notices have a recipient.
 """
 
 from chalk_flask.notices.notice import DIGEST, NOTICE_EVENTS, Notice

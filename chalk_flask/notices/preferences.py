@@ -22,7 +22,7 @@ class MailPreferencesError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MailPreferences:
-    """Choice of an administrator: no mail is sent without an `address`.
+    """Choice of an administrator. Without an `address`, no mail is sent.
 
     `events` are names of NOTICE_EVENTS of which a notice is sent at once. With `digest`, one message per day lists all
     imports.

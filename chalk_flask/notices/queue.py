@@ -50,7 +50,7 @@ def list_notices(snapshot: Snapshot) -> Sequence[Notice]:
 
 
 def mark_done(transaction: Transaction, done: Mapping[str, Collection[str]], finished: Collection[str]) -> None:
-    """Add administrators to the `done` of notices, by key, and delete the `finished` notices."""
+    """Add administrators to the member `done` of notices, by key, and delete the `finished` notices."""
     stored = transaction.get_many(COLLECTION, [key for key in done if key not in finished])
     notices = [Notice.parse(body) for body in stored.values()]
     changed = [replace(notice, done=tuple(sorted({*notice.done, *done[notice.key]}))) for notice in notices]

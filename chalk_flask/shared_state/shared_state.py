@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 class SharedState:
     """State that processes share from `start` to `close`. Before and after that, each has its own. Thread-safe.
 
-    A commit is in the file when the process or its machine goes on, but may be lost if the machine loses its power.
+    A commit survives the end of the process. It may be lost if the machine loses power.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class SharedState:
         return self._connection is not None
 
     def start(self, path: Path) -> None:
-        """Use the file, which is created if it is missing. If it cannot be used, this is logged, and nothing shared."""
+        """Use the file, and create it if it is missing. If it cannot be used, log that, and share nothing."""
         try:
             make_private_folder(path.parent)
             create_private_file(path)
@@ -63,7 +63,7 @@ class SharedState:
     def attempt(self, operation: Callable[[StateTransaction], Result], otherwise: Callable[[], Result]) -> Result:
         """Return the result of an operation in a transaction on the file, or that of `otherwise` without a file.
 
-        `otherwise` works in the memory of this process. It also runs if the file fails, which is logged once. An
+        `otherwise` works in the memory of this process. It also runs if the file fails. The failure is logged once. An
         exception of the operation rolls the transaction back.
         """
         if self._connection is None:

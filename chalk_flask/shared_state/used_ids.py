@@ -1,4 +1,4 @@
-"""Number of used ids in each scope, counted exactly only now and then."""
+"""Number of used ids in each scope. A process adds its own ids, and counts those of all at intervals."""
 
 from __future__ import annotations
 

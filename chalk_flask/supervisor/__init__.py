@@ -2,7 +2,7 @@
 
 The address, the number of processes and the arguments of the command go in. `Supervisor` is the entry point: `run`
 starts the processes, replaces and reloads them, and returns the exit code. A serving process finds its `Assignment` in
-the environment. `ServiceManager` speaks to systemd.
+the environment. `ServiceManager` sends the state of the service to systemd.
 """
 
 from chalk_flask.supervisor.assignment import Assignment, Report

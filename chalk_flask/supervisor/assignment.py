@@ -19,10 +19,8 @@ ASSIGNMENT_VARIABLE: Final = "_CHALK_FLASK_ASSIGNMENT"
 """Environment variable with the assignment as JSON. Its name is not that of a setting."""
 ORPHAN_SECONDS: Final = 40.0
 """Time after which a process whose supervisor has died ends in any case. Active requests may take 30 seconds."""
-
-
 COVER_BIT: Final = 0x80
-"""Bit of a byte from the supervisor that begins to cover a slot. Without it, the byte ends that. Slots are below."""
+"""Bit of a byte from the supervisor: 1 to cover a slot, 0 to stop that. The other bits are the number of the slot."""
 
 
 class Report(bytes, Enum):
@@ -47,7 +45,7 @@ class Assignment:
 
     @classmethod
     def take(cls) -> Self | None:
-        """Return the assignment of this process, or None without a supervisor. Processes of this one do not see it."""
+        """Return the assignment of this process, or None without a supervisor. Child processes do not inherit it."""
         text = os.environ.pop(ASSIGNMENT_VARIABLE, None)
         return None if text is None else cls(**json.loads(text))
 
@@ -71,9 +69,9 @@ class SupervisorConnection:
         self._connection = connection
 
     def watch(self, on_cover: Callable[[frozenset[int]], None] = lambda _: None) -> None:
-        """Stop this process as SIGTERM does when the supervisor has died. Starts a thread that waits for that.
+        """Start a thread that stops this process, as SIGTERM does, when the supervisor has died.
 
-        It calls `on_cover` with the slots that this process must cover, whenever the supervisor changes them.
+        The thread calls `on_cover` with the slots that this process must cover, whenever the supervisor changes them.
         """
         threading.Thread(target=self._run, args=(on_cover,), name="supervisor watch", daemon=True).start()
 
@@ -104,7 +102,7 @@ class SupervisorConnection:
 
 
 def _open(descriptor: int) -> socket.socket:
-    """Return the socket of a descriptor, which processes of this one do not inherit."""
+    """Return the socket of a descriptor, which child processes do not inherit."""
     opened = socket.socket(fileno=descriptor)
     opened.set_inheritable(False)
     return opened

@@ -1,7 +1,7 @@
 """Listening sockets of all serving processes, which share one address by SO_REUSEPORT.
 
-Linux spreads new connections over the sockets. The supervisor keeps each of them open while the process that accepts
-from it is replaced, and other processes accept from it meanwhile. So no connection is refused or reset.
+Linux spreads new connections over the sockets. While a process is replaced, the supervisor keeps its socket open, and
+other processes accept from it. So no connection is refused or reset.
 """
 
 from __future__ import annotations

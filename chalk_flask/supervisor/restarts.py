@@ -1,4 +1,4 @@
-"""Delays before dead processes are replaced, and the end of a crash loop."""
+"""Delays before dead processes are replaced, and detection of crash loops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_EARLY_DEATHS: Final = 5
 """Number of early deaths that are a crash loop, if they happen within CRASH_LOOP_SECONDS."""
 CRASH_LOOP_SECONDS: Final = 60.0
 DELAYS_SECONDS: Final = (0.0, 0.5, 1.0, 2.0)
-"""Delay before a process is replaced, by the number of earlier deaths that were early."""
+"""Delay before a process is replaced, by the number of early deaths before its own."""
 
 
 class CrashLoopError(Exception):
@@ -22,10 +22,10 @@ class CrashLoopError(Exception):
 
 
 class RestartPolicy:
-    """Memory of early deaths, which delay the next start.
+    """Policy of replacements: each early death delays the next start, and too many of them are a crash loop.
 
-    The death by SIGKILL counts as none: a person, or the system for lack of memory, has killed the process, and its
-    program did not fail.
+    A death by SIGKILL does not count, because the program did not fail: a person killed it, or the system did for lack
+    of memory.
     """
 
     def __init__(self) -> None:

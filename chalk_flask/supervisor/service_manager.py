@@ -16,12 +16,12 @@ NOTIFY_VARIABLES: Final = (SOCKET_VARIABLE, "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class ServiceManager:
-    """Service manager that started this process, to which it reports its state. Without one, methods do nothing."""
+    """Service manager that started this process and receives its state. Without one, methods do nothing."""
 
     def __init__(self, address: str | None, watchdog_seconds: float | None = None) -> None:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self._interval = None if watchdog_seconds is None else watchdog_seconds / 2
-        self._next_sign = 0.0
+        self._next_notification = 0.0
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -49,8 +49,8 @@ class ServiceManager:
 
     def notify_alive(self, is_alive: Callable[[], bool] = lambda: True) -> None:
         """Reset the watchdog, at most twice in its time, if `is_alive` returns True."""
-        if self._interval is not None and time.monotonic() >= self._next_sign and is_alive():
-            self._next_sign = time.monotonic() + self._interval
+        if self._interval is not None and time.monotonic() >= self._next_notification and is_alive():
+            self._next_notification = time.monotonic() + self._interval
             self._send("WATCHDOG=1")
 
     def _send(self, state: str) -> None:
@@ -60,4 +60,4 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
                 connection.sendto(state.encode(), socket.MSG_DONTWAIT, self._address)
         except OSError:
-            return  # systemd restarts a service that it does not hear
+            return  # without notifications, systemd restarts the service

@@ -35,12 +35,12 @@ class ServingProcess:
         self.control = control
         self.slot = slot
         self.number = number
-        self.started = self.last_answer = time.monotonic()
+        self.started = self.last_report = time.monotonic()
         self.is_ready = False
         self.is_stopping = False
-        """True once it accepts no more connections."""
+        """True once the process accepts no more connections."""
         self.kill_at: float | None = None
-        """Time at which it is killed unless it has ended."""
+        """Time at which the process is killed unless it has ended."""
         self._covered: frozenset[int] = frozenset()
 
     @property
@@ -62,12 +62,12 @@ class ServingProcess:
         """Read the reports that have arrived."""
         with suppress(OSError):
             for code in self.control.recv(4096, socket.MSG_DONTWAIT):
-                self.last_answer = time.monotonic()
+                self.last_report = time.monotonic()
                 self.is_ready = self.is_ready or bytes([code]) == Report.READY.value
                 self.is_stopping = self.is_stopping or bytes([code]) == Report.STOPPING.value
 
     def cover(self, slots: frozenset[int]) -> None:
-        """Let it accept connections of these slots too, and of no other ones."""
+        """Make the process accept connections of these slots too, and of no others but its own."""
         begun, ended = slots - self._covered, self._covered - slots
         if begun or ended:
             with suppress(OSError):
@@ -75,17 +75,20 @@ class ServingProcess:
                 self._covered = slots
 
     def stop(self, timeout: float) -> None:
-        """Let it complete its requests. A second call ends it at once."""
+        """Make the process complete its requests and end. Set `kill_at` to `timeout` seconds from now.
+
+        A second call ends the process at once.
+        """
         self.is_stopping = True
         self.kill_at = self.kill_at or time.monotonic() + timeout
         self._process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it."""
+        """Kill the process."""
         self._process.kill()
 
     def wait(self) -> None:
-        """Wait until it has ended."""
+        """Wait until the process has ended."""
         self._process.wait()
 
     def close(self) -> None:
@@ -105,20 +108,20 @@ class Launcher:
         self._environ.update(environ)
 
     def start(self, slot: int, number: int, listeners: Sequence[Sequence[socket.socket]]) -> ServingProcess:
-        """Start the process of a slot; `listeners` are the sockets of all slots. Raises OSError."""
-        own, its = socket.socketpair()
-        with its:
+        """Start the process of a slot. `listeners` are the sockets of all slots. Raises OSError."""
+        own_end, child_end = socket.socketpair()
+        with child_end:
             descriptors = [[each.fileno() for each in sockets] for sockets in listeners]
-            assignment = Assignment(slot, number, descriptors, its.fileno())
+            assignment = Assignment(slot, number, descriptors, child_end.fileno())
             try:
                 process = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,
-                    pass_fds=(*chain.from_iterable(descriptors), its.fileno()),
+                    pass_fds=(*chain.from_iterable(descriptors), child_end.fileno()),
                     env=self._environ | {ASSIGNMENT_VARIABLE: assignment.encode()},
                     process_group=0,  # so that it does not receive Ctrl-C together with the supervisor
                 )
             except OSError:
-                own.close()
+                own_end.close()
                 raise
-        return ServingProcess(process, own, slot, number)
+        return ServingProcess(process, own_end, slot, number)

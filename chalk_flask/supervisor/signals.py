@@ -33,7 +33,7 @@ class SignalSocket:
 
 @contextmanager
 def caught_signals() -> Iterator[SignalSocket]:
-    """Yield a socket with the signals that arrive. Restore the former handlers in the end. For the main thread only."""
+    """Yield a socket with the signals that arrive. Restore the former handlers at the end. For the main thread only."""
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)

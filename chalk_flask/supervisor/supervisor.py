@@ -27,23 +27,23 @@ DRAIN_SECONDS: Final = SHUTDOWN_SECONDS + 5
 START_SECONDS: Final = 300.0
 """Time within which a process must be ready that replaces another one. The first start has no limit: it may migrate."""
 SILENT_SECONDS: Final = 10.0
-"""Time without an answer of a process, which comes once per second, after which others cover it.
+"""Time after which others cover a process that sends no report. A process sends one per second.
 
 The watchdog of systemd is not reset then.
 """
 HUNG_SECONDS: Final = 30.0
-"""Time without an answer after which a process is killed and replaced."""
+"""Time without a report after which a process is killed and replaced."""
 
 
 class ReloadError(Exception):
-    """Error of new settings. The message contains the reason."""
+    """Error for new settings that cannot be applied. The message contains the reason."""
 
 
 class Supervisor:
     """Supervisor of one process for each element of `listeners`, which are the sockets from which it accepts.
 
-    `on_ready` is called when all processes serve for the first time, `on_reload` before a reload, which it prevents by
-    ReloadError, and `on_end` with each process that has ended.
+    `on_ready` is called when all processes serve for the first time. `on_reload` is called before a reload, and raises
+    ReloadError to prevent it. `on_end` is called with each process that has ended.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Supervisor:
             self._reload_requested = True
 
     def _start_missing(self) -> None:
-        """Start the processes that are missing. The first one of a generation shows if the others can start."""
+        """Start the processes that are missing. The others of a generation start when the first one is ready."""
         if self._is_stopping:
             return
         if self._reload_requested and self._starting is None:
@@ -171,16 +171,17 @@ class Supervisor:
     def _collect(self) -> None:
         """Read the reports, and handle the end of processes."""
         now = time.monotonic()
-        has_slept = now > self._last_check + 2 * CHECK_SECONDS + SILENT_SECONDS / 2  # the machine, or this process
+        # After a suspension of the machine or of this process, the last reports are old.
+        was_suspended = now > self._last_check + 2 * CHECK_SECONDS + SILENT_SECONDS / 2
         self._last_check = now
         for process in list(self._processes):
             process.read_reports()
             if process.status is not None:
                 self._handle_end(process, process.status)
-            elif process.is_stopping and process.kill_at is None:  # somebody else has stopped it
+            elif process.is_stopping and process.kill_at is None:  # another program has sent SIGTERM to it
                 process.kill_at = now + DRAIN_SECONDS
-            if has_slept:
-                process.last_answer = now
+            if was_suspended:
+                process.last_report = now
 
     def _handle_end(self, process: ServingProcess, status: int) -> None:
         generation = self._processes.pop(process)
@@ -240,28 +241,28 @@ class Supervisor:
             if process.kill_at is not None:
                 overdue = now >= process.kill_at
             elif process.is_ready:
-                overdue = now >= process.last_answer + HUNG_SECONDS
+                overdue = now >= process.last_report + HUNG_SECONDS
             else:
                 overdue = bool(self._generation) and now >= process.started + START_SECONDS
             if overdue:
-                log.warning("serving process %d does not answer or end in time, and is killed", process.pid)
+                log.warning("serving process %d does not report or end in time, and is killed", process.pid)
                 process.kill()
 
     def _missing_slots(self) -> frozenset[int]:
-        """Return the slots whose process is dead, stops, starts or does not answer."""
-        return frozenset(range(len(self._listeners))) - {process.slot for process in self._answering()}
+        """Return the slots whose process is dead, stops, starts or does not report."""
+        return frozenset(range(len(self._listeners))) - {process.slot for process in self._reporting()}
 
     def _cover_missing(self) -> None:
-        """Let the processes that answer accept the connections of missing ones."""
+        """Make the processes that report accept the connections of missing ones."""
         if not self._is_stopping:
             missing = self._missing_slots()
-            for process in self._answering():
+            for process in self._reporting():
                 process.cover(missing)
 
-    def _answering(self) -> list[ServingProcess]:
+    def _reporting(self) -> list[ServingProcess]:
         earliest = time.monotonic() - SILENT_SECONDS
         present = self._of(self._generation)
-        return [each for each in present if each.is_ready and each.serves and each.last_answer >= earliest]
+        return [each for each in present if each.is_ready and each.serves and each.last_report >= earliest]
 
     def _of(self, generation: int | None) -> list[ServingProcess]:
         return [process for process, own in self._processes.items() if own == generation]

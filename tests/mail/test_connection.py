@@ -164,7 +164,7 @@ def test_stop_interrupts_a_connection() -> None:
     [
         ({"mail_from": ""}, "smtp_host requires mail_from"),
         ({"smtp_user": USER}, "smtp_user and smtp_password require each other"),
-        ({**CREDENTIALS, "smtp_security": "none"}, "anyone on the way could read the password"),
+        ({**CREDENTIALS, "smtp_security": "none"}, "the password must not be sent in plain text"),
     ],
 )
 def test_incomplete_settings_are_rejected(settings: dict[str, Any], message: str) -> None:

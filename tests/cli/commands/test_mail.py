@@ -40,7 +40,7 @@ def test_test_message_arrives(run: RunCommand) -> None:
         ({"CHALK_SMTP_PORT": "1"}, 1, "refuses the connection: check smtp_host and smtp_port"),
         ({"CHALK_SMTP_SECURITY": "starttls"}, 1, "does not offer STARTTLS"),
         ({"CHALK_SMTP_SECURITY": "ssl"}, 2, "it must be one of starttls, tls, none"),
-        ({"CHALK_SMTP_USER": "me", "CHALK_SMTP_PASSWORD": PASSWORD}, 2, "anyone on the way could read the password"),
+        ({"CHALK_SMTP_USER": "me", "CHALK_SMTP_PASSWORD": PASSWORD}, 2, "the password must not be sent in plain text"),
     ],
 )
 def test_failure_is_explained(changes: dict[str, str], code: int, message: str, run: RunCommand) -> None:
