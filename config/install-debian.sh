@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs Chalk Flask from this clone on Debian or a relative, as a service of systemd. To upgrade, update the clone and
-# run the script again. Run it as root: config/install-debian.sh
+# Installs Chalk Flask from this clone on Debian or a system derived from it, as a service of systemd. To upgrade, update
+# the clone and run the script again. Run it as root: config/install-debian.sh
 #
 # --prefix DIR   Install below DIR instead of /, without a user and without systemd, for example into an image.
 # --wheels DIR   Install packages from files in DIR only, for a machine without a package index. On another machine,
@@ -122,7 +122,7 @@ put_file() {
     install -m "$3" "$1" "$2"
 }
 
-# This script has created the user, so systemd need not. The folders then are where the units name them.
+# This script has created the user, so systemd need not. The folders are then at the paths in the units.
 install_files() {
     for unit in "$clone/config/$name"*.service "$clone/config/$name"*.timer "$clone/config/$name"*.path; do
         sed 's/^DynamicUser=yes$/DynamicUser=no/' "$unit" >"$work/unit"

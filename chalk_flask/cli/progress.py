@@ -58,7 +58,7 @@ def _progress_bar(out: TextIO) -> ProgressBar:
 
 
 class _PhaseProgress:
-    """Progress of the current phase. A former phase disappears."""
+    """Progress of the current phase, which replaces that of the former phase."""
 
     def __init__(self, bar: ProgressBar, expected_rows: Mapping[str, int]) -> None:
         self._bar, self._expected_rows = bar, expected_rows

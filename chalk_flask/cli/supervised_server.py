@@ -43,7 +43,7 @@ def check_processes(settings: Settings) -> None:
 
 
 def prepare_metrics(settings: Settings) -> Path | None:
-    """Return the folder in which the processes share their numbers, without those of former ones.
+    """Return the folder in which the processes share their metrics, after those of former processes are deleted.
 
     None without metrics, and if the operator has named another folder. Raises OSError.
     """
@@ -63,7 +63,7 @@ def _own_metrics_folder(settings: Settings) -> Path:
 
 
 def _forget_metrics(own_folder: Path | None, process: ServingProcess) -> None:
-    """Delete numbers that count only while a process runs. In a folder of the operator, its id names its files."""
+    """Delete the values that count only while a process runs. In a folder of the operator, its id names its files."""
     from chalk_flask.metrics import FOLDER_VARIABLE, forget_process
 
     if own_folder is not None:

@@ -17,7 +17,8 @@ def format_table(head: Sequence[str], rows: Iterable[Sequence[str]], width: int 
     """Return a table. Each column is as wide as its widest cell, and numbers are aligned at their end.
 
     If a line would be longer than `width` characters, the result has a line for each cell, and a blank line between
-    rows. By default that is the width of the terminal, and without limit if stdout is none, so that scripts get lines.
+    rows. The default is the width of the terminal. If stdout is no terminal, there is no limit, so that scripts get one
+    line for each row.
     """
     cells = [*rows]
     widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]

@@ -33,7 +33,9 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "import.held": "A package waits for approval. `tenant`, `run`, `seconds`, `rows`, `files`, `expires`.",
         "import.rejected": "A package was rejected. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
         "import.checked": "A dry run has ended. `tenant`, `run`, `seconds`, `rows`, number of `problems`.",
-        "event.lost": "A rejected import has no webhook event: the store could not be written. `tenant`, `run`.",
+        "event.lost": (
+            "Webhooks and mail do not report a rejected import: the store could not be written. `tenant`, `run`."
+        ),
         "import.discarded": "A held package was discarded. `tenant`, `run`.",
         "watch.started": "A process watches a folder for packages (`chalk-flask import --watch`). `tenant`, `version`.",
         "watch.stopped": "The process has ended. `seconds` since its start.",

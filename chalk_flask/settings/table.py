@@ -267,7 +267,7 @@ class Settings:
     smtp_security: str = _setting(
         "starttls",
         "Encryption of the connection to the mail server: starttls begins in plain text and requires STARTTLS, tls"
-        " begins with TLS. Both verify the certificate.",
+        " begins with TLS. Both verify the certificate. none does not encrypt, and allows no password.",
         choices=("starttls", "tls", "none"),
     )
     smtp_user: str = _setting("", "User name at the mail server. Empty: no authentication.")

@@ -140,8 +140,8 @@ def delete(name: str, as_json: bool, **options: Any) -> None:
     "events",
     multiple=True,
     metavar="EVENT",
-    help="Send a notice at once for import.committed, import.held, import.rejected or import.overdue, or for none. Can"
-    " be repeated.  [default: held, rejected and overdue]",
+    help="Send a notice at once for import.committed, import.held, import.rejected or import.overdue; none for no"
+    " event. Can be repeated.  [default: held, rejected and overdue]",
 )
 @click.option("--digest/--no-digest", default=None, help="Send the imports of each day in one message, or stop that.")
 @click.option("--off", is_flag=True, help="Delete the address, so that no mail is sent.")

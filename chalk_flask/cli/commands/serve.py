@@ -59,7 +59,7 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     without the admin console. It is also created for the package of --import.
 
     With --processes 2, two processes serve a SQLite store on one address, and use two cores. A dead one is replaced.
-    SIGHUP reads the settings again and replaces all of them, without refusing a request.
+    SIGHUP reads the settings again and replaces all processes, without refusing a request.
     """
     from chalk_flask.supervisor import Assignment
 
