@@ -30,7 +30,7 @@ def parse_label(text: str, *, required: bool = True) -> str:
 
 
 def similar_names(name: str, names: Iterable[str], count: int = 1) -> list[str]:
-    """Return at most `count` names that are similar to an unknown one, the most similar first. None may be."""
+    """Return at most `count` names that are similar to an unknown one, the most similar first."""
     return get_close_matches(name.strip()[:MAX_COMPARED_LENGTH], sorted(names), count)
 
 

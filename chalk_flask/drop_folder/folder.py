@@ -72,7 +72,7 @@ class ClaimedPackage:
 class DropFolder:
     """Folder into which another program puts packages. `path` must exist. `lock` creates the subfolders.
 
-    If this process is root, what it creates belongs to the owner of `store`, as which the service runs.
+    If this process is root, its files belong to the owner of `store`, the user of the service.
     """
 
     def __init__(self, path: Path, store: Path) -> None:

@@ -95,7 +95,7 @@ class DropFolderWatcher:
         With `once`, end also when no package is left, or when one could not be imported.
 
         Raises DropFolderError and OSError if the folder cannot be watched at the start. If it fails later, for example
-        because a network drive is away, the watcher tries again.
+        because a network drive is not available, the watcher tries again.
         """
         with ExitStack() as stack:
             while not self._stopping.is_set() and not self._watch(stack, once) and not once:

@@ -105,7 +105,7 @@ class Connection:
             connection: HTTPConnection = _HttpConnection(host, addresses[0][1])
         else:
             connection = _HttpsConnection(host, addresses[0][1], ssl_context=ssl_context)
-        assert isinstance(connection, _ToAddresses)
+        assert isinstance(connection, _AddressConnection)
         connection.addresses, connection.deadline = addresses, deadline
         try:
             connection.connect()
@@ -193,7 +193,7 @@ class Connection:
         return body
 
 
-class _ToAddresses(HTTPConnection):
+class _AddressConnection(HTTPConnection):
     """Connection of the library to given addresses instead of those of its host name."""
 
     addresses: Sequence[tuple[str, int]]
@@ -207,11 +207,11 @@ class _ToAddresses(HTTPConnection):
         return connected
 
 
-class _HttpConnection(_ToAddresses):
+class _HttpConnection(_AddressConnection):
     """Connection without TLS."""
 
 
-class _HttpsConnection(_ToAddresses, HTTPSConnection):
+class _HttpsConnection(_AddressConnection, HTTPSConnection):
     """Connection with TLS, which verifies the certificate for its host name."""
 
 
@@ -306,7 +306,7 @@ def _connect(addresses: Sequence[tuple[str, int]], deadline: Deadline) -> socket
     last_error: OSError | None = None
     for index, address in enumerate(addresses):
         try:
-            # An address that does not respond leaves time for the next ones.
+            # Divide the remaining time, so that an address that does not respond leaves time for the next ones.
             return socket.create_connection(address, deadline.remaining() / (len(addresses) - index))
         except OSError as error:
             last_error = error

@@ -44,9 +44,9 @@ def enqueue_overdue(store: Backend, max_hours: int, now: datetime) -> None:
 
 
 def _overdue_run(wanted: Collection[str], snapshot: Snapshot, max_hours: int, now: datetime) -> ImportRun | None:
-    """Return the last import of a tenant if it is overdue, the event has an audience, and it was not queued."""
-    has_audience = IMPORT_OVERDUE in wanted or subscribers_of(snapshot, IMPORT_OVERDUE)
-    run = find_last_current_run(snapshot) if has_audience else None
+    """Return the last import of a tenant if it is overdue, the event has a recipient, and was not queued yet."""
+    has_recipient = IMPORT_OVERDUE in wanted or subscribers_of(snapshot, IMPORT_OVERDUE)
+    run = find_last_current_run(snapshot) if has_recipient else None
     last_used = parse_timestamp(run.last_used) if run else None
     if run is None or last_used is None or now - last_used < timedelta(hours=max_hours):
         return None

@@ -43,7 +43,7 @@ def remove_unused(store: Backend, folder: Path, now: datetime) -> None:
 
 
 def remove_old_history(store: Backend, default_days: int, now: datetime, stopping: Event | None = None) -> None:
-    """Delete the changes of records that are older than the history of their tenant reaches.
+    """Delete the changes of records that are older than the retention period of their tenant.
 
     Ends early when `stopping` is set. Raises StorageError.
     """

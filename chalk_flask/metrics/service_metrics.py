@@ -110,7 +110,7 @@ def prepare_folder(folder: Path) -> Path:
 
 
 def _prepare_after_fork() -> None:
-    """Create the files of a process that was forked before it counts."""
+    """Create the files of a forked process before it counts."""
     if is_shared():
         with suppress(SettingsError):
             prepare_folder(Path(os.environ[FOLDER_VARIABLE]))

@@ -30,7 +30,7 @@ _number: int | None = None
 def use_process_number(number: int) -> None:
     """Name the files of this process by a number that is used again after its end. Call it before any metric exists.
 
-    The next process with this number continues the counters, so that neither they nor the files get lost or pile up.
+    The next process with this number continues the counters. So counts are kept, and the number of files is limited.
     """
     global _number  # the class of values of prometheus-client belongs to the process too
     _number = number

@@ -1,7 +1,7 @@
 """Events about imports: committed, held, rejected and overdue, for webhooks and for notices by mail.
 
 Each is stored in the transaction of its cause, for every webhook that selects it and for the administrators who want it
-by mail. `details` of a webhook is its public format; notices have more counts and reasons, and no cell of a package.
+by mail. `details` is in the public format of webhooks. Notices have more counts and reasons, and no cell of a package.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def enqueue_held(wanted: Collection[str], report: ImportReport, transaction: Tra
 
 
 def enqueue_rejected(wanted: Collection[str], store: RosterStore, report: ImportReport) -> None:
-    """Queue the event of a rejected package. The store is not written if no webhook and no administrator wants it.
+    """Queue the event of a rejected package. The store is written only if a webhook or an administrator wants it.
 
     A rejection is stored in a file, so the event has a transaction of its own. If the store cannot be written, the log
     says so, and there is no event, because the caller must still get the report.

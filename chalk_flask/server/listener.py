@@ -191,7 +191,7 @@ class Listener(TcpWSGIServer):
 
 
 class StandbyListeners:
-    """Listening sockets of other processes by slot, from which this process accepts while those are missing.
+    """Listening sockets of other processes by slot, from which this process accepts while those processes are missing.
 
     Any thread calls `select`. The server calls the other methods.
     """

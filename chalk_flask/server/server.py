@@ -164,7 +164,7 @@ def listen(host: str, port: int, *, shares_port: bool = False) -> list[socket.so
     """Return a listening socket for each address of the host. Raises BindError if there is none.
 
     One socket is enough, because a machine without IPv6 may still resolve its own name to ::1. With `shares_port`,
-    sockets with SO_REUSEPORT can be bound to the same address later, but none is yet.
+    other sockets with SO_REUSEPORT can listen on the same address later. The address must be free when it is called.
     """
     listeners: list[socket.socket] = []
     failure: OSError | None = None

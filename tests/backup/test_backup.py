@@ -40,7 +40,7 @@ def test_archive_has_store_data_and_a_manifest_with_checksums(place: Place) -> N
 
 
 @pytest.mark.on_backend(*FILES)
-def test_archive_leaves_out_locks_parts_other_stores_and_state_of_processes(place: Place) -> None:
+def test_archive_omits_locks_parts_other_stores_and_process_state(place: Place) -> None:
     own = store_folder(place.settings)
     for path in (
         own / "a.part" / "run-1.zip",

@@ -83,7 +83,7 @@ def test_nonce_is_accepted_once_by_all_processes_and_after_a_restart(start: Star
 
 
 @pytest.mark.reading("O-03")
-def test_client_with_too_many_nonces_is_never_accepted_twice_by_all_processes(start: StartState) -> None:
+def test_nonce_is_never_accepted_twice_beyond_the_limit_of_a_client(start: StartState) -> None:
     nonces, others = NonceCache(100, start()), NonceCache(100, start())
     assert all(nonces.check_and_remember("a", NOW - 50 + second, str(second), NOW) for second in range(50))
     assert all(nonces.check_and_remember("a", NOW, str(number), NOW) for number in range(51))

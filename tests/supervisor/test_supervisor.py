@@ -103,7 +103,7 @@ def test_crash_loop_ends_the_service_with_a_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_process_that_somebody_stops_is_replaced_while_it_completes_its_requests() -> None:
+def test_stopped_process_is_replaced_while_it_completes_its_requests() -> None:
     with supervisor_of(SERVING + SLOW_TO_STOP + STEADY) as process:
         wait_until_ready(process)
         former = processes_of(process.pid)

@@ -97,7 +97,7 @@ class PastChange:
 def changes_of(snapshot: Snapshot, collection: str, key: str, start: int | None = None) -> Iterator[PastChange]:
     """Yield the stored changes of a record, newest first.
 
-    With `start`, begin with the change of this number. There are none if that is no number of the record.
+    With `start`, begin with the change of this number. If the record has no change of this number, yield nothing.
     """
     number, final = start or sequence_of(snapshot, collection, key), None
     while number is not None and (block := find_block(snapshot, collection, number)):

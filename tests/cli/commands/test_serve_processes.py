@@ -311,7 +311,7 @@ def test_damaged_key_file_ends_the_start_with_one_message(run: RunCommand, tmp_p
     assert "Listening" not in result.err
 
 
-def test_one_process_speaks_to_systemd_and_ignores_a_reload(folder: Path, start: StartCommand, tmp_path: Path) -> None:
+def test_one_process_notifies_systemd_and_ignores_a_reload(folder: Path, start: StartCommand, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.bind(str(tmp_path / "notify"))
         server.settimeout(60)

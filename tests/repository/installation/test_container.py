@@ -69,7 +69,7 @@ def test_program_runs_without_root_on_a_private_volume() -> None:
     assert names.index("USER") > max(index for index, name in enumerate(names) if name in ("RUN", "COPY"))
 
 
-def test_environment_consists_of_settings_and_keeps_all_files_in_the_volume() -> None:
+def test_environment_has_settings_and_keeps_files_in_the_volume() -> None:
     variables = {name: text for name, text in environment().items() if name.startswith("CHALK_")}
     assert set(variables) <= {setting.variable for setting in SETTINGS}
     assert all(f"{value(FINAL, 'VOLUME')}/" in variables[name] for name in ("CHALK_STORAGE", "CHALK_DATA"))

@@ -56,7 +56,7 @@ class LastChange:
 class ShownChange:
     """Past change of a record, ready for the template.
 
-    `run` is the id of an import run, and `is_run_stored` is True if it has a page. `credential` is that of a tool.
+    `run` is the id of an import run. `is_run_stored` is True if it has a page. `credential` is that of a grade tool.
     """
 
     time: str

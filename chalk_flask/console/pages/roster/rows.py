@@ -129,7 +129,7 @@ def fields_of(collection: BrowsedCollection, record: Mapping[str, Any], links: R
 def read_references(
     collection: BrowsedCollection, changes: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]], links: RecordLinks
 ) -> None:
-    """Read the names of the records that changed references name, all at once. A change is two states of a record."""
+    """Read the names of all records to which changed references lead, at once. A change is two states of a record."""
     links.read(
         reference
         for before, after in changes
