@@ -50,12 +50,14 @@ HEADLINES: Final[Mapping[str, tuple[str, str]]] = {
 JOB_TITLES: Final[Mapping[str, str]] = {"import": "Import", "dry_run": "Dry run", "approve": "Approval", "sync": "Sync"}
 """Name of each kind of job."""
 
-_WRITING: Final = "writing "
+_VERBS: Final[Mapping[str, str]] = {"writing": "Write", "downloading": "Download"}
+"""Verb for the first word of a phase. The phase of reading a file is its name alone."""
 
 
 def phase_label(phase: str) -> str:
-    """Return a phase of an import in words."""
-    return f"Write {phase.removeprefix(_WRITING)}" if phase.startswith(_WRITING) else f"Read {phase}"
+    """Return a phase of an import or of a sync in words."""
+    word, _, rest = phase.partition(" ")
+    return f"{_VERBS[word]} {rest}" if word in _VERBS else f"Read {phase}"
 
 
 def reason_text(exceeded: ExceededThreshold) -> str:

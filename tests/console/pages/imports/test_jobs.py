@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.jobs.progress import JobProgress, PhaseProgress
+from chalk_flask.sources import SourceRequest, SourceStore
 from tests.support.console.client import Console, find_form, visible_text
 from tests.support.console.imports import job_id_of, package_bytes, run_jobs, run_upload, upload
 from tests.support.packages import PackageBuilder, package_with_users
@@ -112,3 +114,17 @@ def test_unknown_import_is_not_found(empty_console: Console, path: str) -> None:
     empty_console.sign_in("owner")
     for import_id in ("job-00000000-0000-0000-0000-000000000000", "run-1", "nothing", "..%2f..%2fetc"):
         empty_console.get(f"/imports/{import_id}{path}", 404)
+
+
+def test_job_of_a_sync_names_its_source(empty_console: Console) -> None:
+    services = empty_console.services
+    sources = SourceStore(services.store, SecretCipher(services.settings.data))
+    sources.add("default", SourceRequest(name="sis", url="https://sis.example.org/v1p1", auth="bearer", secret="x"))
+    job = services.jobs.sync("default", "sis", requested_by="schedule")
+    empty_console.sign_in("viewer")
+    assert "sis sync" in visible_text(empty_console.get("/imports").text)
+    services.jobs.start(job)
+    downloading = PhaseProgress("downloading users", 2000, None, 0.5)
+    services.jobs.tenant_folder("default").mkdir(parents=True, exist_ok=True)
+    services.jobs.progress_file(job).write(JobProgress((downloading,), 0.5))
+    assert "Download users" in visible_text(empty_console.get(f"/imports/{job.id}").text)
