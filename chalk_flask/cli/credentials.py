@@ -83,7 +83,7 @@ def open_credentials(
 
 
 def has_worker(settings: Settings, task: str) -> bool | None:
-    """Return True if a process does this background task for the store; None if this user cannot find that out."""
+    """Return True if a process does this background task for the store; None if this user cannot read the lock."""
     from pathlib import Path
 
     from chalk_flask.background.leader_lock import leader_lock_for

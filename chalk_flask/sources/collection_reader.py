@@ -1,4 +1,4 @@
-"""Reader of a whole collection, page by page, that notices if records move between pages meanwhile."""
+"""Reader of a whole collection, page by page, that detects records which move between pages meanwhile."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NewSpool: TypeAlias = Callable[[], RecordSpool]
 """Function that returns an empty spool."""
 
 OVERLAP: Final = 1
-"""Number of records that a page repeats of the one before. If they differ, records were inserted or deleted before."""
+"""Number of records that a page repeats of the one before. If they differ, the collection changed meanwhile."""
 
 
 class CollectionReader:
-    """Reader of collections of a provider. `max_readings` is the number of readings of one that changes meanwhile.
+    """Reader of collections of a provider. `max_readings` limits the readings of one that changes meanwhile.
 
     `on_progress` is called with the phase and the number of records after each page.
     """
@@ -87,7 +87,7 @@ class CollectionReader:
     def _log_wrong_total(self, resource_type: ResourceType, reading: _Reading, spool: RecordSpool) -> None:
         if reading.last_total not in (None, spool.count):
             log.warning(
-                "the provider counts %s %s, and sends %s, twice the same",
+                "the provider counts %s %s, but has sent the same %s in two readings",
                 reading.last_total,
                 resource_type.name,
                 spool.count,
@@ -126,7 +126,7 @@ class _Reading:
             self._last_key = self.spool.key_of(page.records[-1])
 
     def without_overlap(self, page: Page, overlap: int) -> Page:
-        """Return the page without the records that the page before has too. Notice if they are others."""
+        """Return the page without the records that the page before has too. Note if they differ."""
         if not overlap:
             return page
         self._has_moved |= not page.records or self.spool.key_of(page.records[0]) != self._last_key

@@ -20,10 +20,10 @@ class SourceLimits:
 
     `page_size` is the number of records to request at once. `max_attempts` is the number of attempts of one request.
     `first_pause_seconds` is the pause before the second one, which doubles each time. `max_total_pause_seconds` is the
-    limit of all pauses of a sync together. `read_timeout_seconds` is the longest silence of the provider,
+    limit of all pauses of a sync together. `read_timeout_seconds` is the maximum time without data,
     `response_seconds` the maximum duration of one response, and `sync_seconds` that of all requests.
-    `max_body_bytes` is the maximum size of a decoded body, and `max_readings` the number of readings of a collection
-    that changes meanwhile.
+    `max_body_bytes` is the maximum size of a decoded body, and `max_readings` the maximum number of readings of a
+    collection that changes meanwhile.
     """
 
     page_size: int = 1_000

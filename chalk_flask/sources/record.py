@@ -65,7 +65,7 @@ class Source:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Source:
-        """Return the source of a stored object, without members that this version does not have."""
+        """Return the source of a stored object. Members that this version does not know are ignored."""
         return cls(**{name: value for name, value in data.items() if name in _FIELDS})
 
 

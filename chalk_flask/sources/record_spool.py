@@ -23,9 +23,9 @@ MAX_METADATA_NAMES: Final = 500
 class RecordSpool:
     """Rows of one collection, in a file that `close` deletes. Not thread-safe.
 
-    Of several versions of a record, the one with the latest dateLastModified stays, of equal ones the last. Without
-    `keeps_deleted`, records that are to be deleted are only counted. Raises SourceError if the rows have more than
-    `max_bytes`.
+    Of several versions of a record, it keeps the one with the latest dateLastModified, and the last of equal ones.
+    Without `keeps_deleted`, it only counts the records that are to be deleted. Raises SourceError if the rows have more
+    than `max_bytes`.
     """
 
     def __init__(self, path: Path, converter: RowConverter, max_bytes: int, *, keeps_deleted: bool) -> None:
@@ -51,7 +51,7 @@ class RecordSpool:
         return len(self._lines)
 
     def key_of(self, record: Any) -> str:
-        """Return the id of a record; for one without an id a text that equals no id."""
+        """Return the id of a record. Without an id, return a text that equals no id."""
         key = record.get("sourcedId") if isinstance(record, dict) else None
         if isinstance(key, str) and key:
             return key

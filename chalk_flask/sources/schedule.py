@@ -33,7 +33,7 @@ def check_schedule(every: timedelta | None, at: str | None) -> None:
 
 
 def next_sync(source: Source) -> datetime | None:
-    """Return when the next sync is due; None if the source has no schedule. After a failure it is due earlier."""
+    """Return when the next sync is due; None if the source has no schedule. After a failure, it may be due earlier."""
     regular = _regular_time(source)
     failed = parse_timestamp(source.last_failure)
     if regular is None or not source.failures or failed is None:

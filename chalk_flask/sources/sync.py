@@ -1,4 +1,4 @@
-"""Sync of a source: read the provider, write a package, and import it like a package of a file.
+"""Sync of a source: read the provider, write a package, and import it like a package from a file.
 
 Validation, quarantine, change thresholds, holds, audit events, webhooks and the history of runs are those of imports.
 """
@@ -38,7 +38,7 @@ __all__ = ["SyncOptions", "remove_source_files", "sync_source"]
 log = logging.getLogger(__name__)
 
 DELTA_OVERLAP: Final = timedelta(hours=1)
-"""Time before the last sync whose changes a delta reads again, because clocks differ and transactions end late."""
+"""Period before the last sync that a delta sync reads again, because clocks differ and transactions end late."""
 LOCK_FILE: Final = ".sync.lock"
 
 
@@ -81,7 +81,7 @@ def sync_source(
         try:
             since = _delta_start(source, options, started)
             path, is_full = _pull(store, settings, source, sources.secret(source), since, options, folder, progress)
-            parameters = _ResultRecorder(source.name, started, is_full, on_result)
+            recorder = _ResultRecorder(source.name, started, is_full, on_result)
             report = run_import(
                 store,
                 settings,
@@ -92,7 +92,7 @@ def sync_source(
                 requested_by=requested_by,
                 dry_run=options.dry_run,
                 progress=progress,
-                on_result=parameters,
+                on_result=recorder,
             )
         except (SourceError, StorageError, OSError) as error:
             _record_failure(sources, source, started, _reason(error), options)
@@ -113,9 +113,8 @@ def _pull(
     progress: Progress | None,
 ) -> tuple[Path, bool]:
     """Read the provider and write a package. Return its path, and True if it has all records."""
-    from chalk_flask.sources.pull import (
-        Pull,  # only here, because the HTTP client would slow down the start of a service
-    )
+    # Imported here, because the HTTP client would slow down the start of the service.
+    from chalk_flask.sources.pull import Pull
 
     with store.read(CONTROL) as control:
         with_demographics = require_tenant(control, source.tenant).demographics
@@ -211,6 +210,6 @@ def _working_folder(settings: Settings, tenant: str) -> Iterator[Path]:
 
 
 def _remove_parts(folder: Path) -> None:
-    """Delete the files of a sync. Those of a killed one are deleted before the next."""
+    """Delete the files of a sync. Those of a killed sync are deleted before the next one."""
     for path in folder.glob(f"*{PART_SUFFIX}"):
         path.unlink(missing_ok=True)

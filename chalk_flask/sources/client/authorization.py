@@ -24,7 +24,7 @@ MAX_TOKEN_LENGTH: Final = 16_384
 
 
 class Authorizer(Protocol):
-    """Object that makes the header with which a provider knows this service."""
+    """Protocol of objects that return the headers by which a provider authenticates this service."""
 
     def headers(self, url: str) -> Mapping[str, str]:
         """Return the headers for a GET of a URL. Raises SourceError."""
