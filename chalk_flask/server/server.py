@@ -164,7 +164,7 @@ def listen(host: str, port: int, *, shares_port: bool = False) -> list[socket.so
     """Return a listening socket for each address of the host. Raises BindError if there is none.
 
     One socket is enough, because a machine without IPv6 may still resolve its own name to ::1. With `shares_port`,
-    other sockets with SO_REUSEPORT can listen on the same address later. The address must be free when it is called.
+    other sockets with SO_REUSEPORT can listen on the same address later. Now the address must be free.
     """
     listeners: list[socket.socket] = []
     failure: OSError | None = None

@@ -74,8 +74,8 @@ class CollectionReader:
         if url is not None and offset_of(url) != reading.count:
             if url in reading.links:
                 raise SourceError(
-                    f"the links between the pages of {resource_type.name} form a circle: tell the operator of the"
-                    " provider"
+                    f"the links between the pages of {resource_type.name} lead back to a former page: tell the"
+                    " operator of the provider"
                 )
             reading.links.add(url)
             return self._provider.follow(resource_type, url)

@@ -25,9 +25,10 @@ _NEVER_READ: Final = object()
 def check_schedule(every: timedelta | None, at: str | None) -> None:
     """Raise SourceError unless this is a valid schedule: an interval, a time of day such as `02:30`, or none."""
     if every is not None and at is not None:
-        raise SourceError("a source has an interval or a time of day: give one of them")
+        raise SourceError("a source cannot have an interval and a time of day: give one of them")
     if every is not None and every < MIN_INTERVAL:
-        raise SourceError(f"the interval must be at least {MIN_INTERVAL.seconds // 60} minutes")
+        minutes = MIN_INTERVAL.seconds // 60
+        raise SourceError(f"the interval must be at least {minutes} minutes, not {every.total_seconds():.0f} seconds")
     if at is not None and not re.fullmatch("([01][0-9]|2[0-3]):[0-5][0-9]", at):
         raise SourceError(f"invalid time of day {at[:20]!r}: write hours and minutes in UTC, such as 02:30")
 

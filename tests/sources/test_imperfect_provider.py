@@ -102,7 +102,7 @@ def test_links_that_form_a_circle_are_an_error(puller: Puller, provider: Provide
         return reply
 
     provider.answer = page
-    check_failure(puller, provider, "form a circle")
+    check_failure(puller, provider, "lead back to a former page")
 
 
 def test_provider_that_ignores_offset_and_limit_is_read(puller: Puller) -> None:
@@ -238,7 +238,7 @@ def test_retry_after_is_obeyed(puller: Puller, provider: Provider, is_date: bool
 
 def test_provider_that_asks_for_a_very_long_pause_is_given_up(puller: Puller, provider: Provider) -> None:
     provider.replies = failing(1, Reply(503, headers={"Retry-After": "86400"}))
-    check_failure(puller, provider, "makes the sync wait for too long, the last time because the status is 503")
+    check_failure(puller, provider, "requires longer pauses than a sync allows, the last one because the status is 503")
     assert puller.pauses == []
 
 

@@ -110,7 +110,7 @@ class HttpClient:
         is_too_long = self._paused_seconds > self._limits.max_total_pause_seconds
         if is_too_long or time.monotonic() + seconds > self._end:
             raise SourceError(
-                f"the provider {urlsplit(url).hostname} makes the sync wait for too long, the last time because"
+                f"the provider {urlsplit(url).hostname} requires longer pauses than a sync allows, the last one because"
                 f" {reason}: try again later"
             )
         self._sleep(seconds)
