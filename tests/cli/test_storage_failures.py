@@ -16,10 +16,19 @@ from backends import open_store
 from chalk_flask.storage import COLLECTIONS
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand
 from tests.cli.test_commands import COMMANDS as LEAF_COMMANDS
+from tests.support.paths import ROOT
 from tests.support.storage.failures import FULL_DEVICE, file_size_limit, public_folder, without_root
 
 URLS = {"sqlite": "sqlite:///chalk.db", "json": "json:///chalk"}
 ISSUER = ("--iss", "https://login.example.org", "--aud", "chalk", "--jwks-url", "https://login.example.org/jwks")
+PROVIDER = (
+    "--url",
+    "https://192.0.2.1/ims/oneroster/v1p1",
+    "--client-id",
+    "x",
+    "--secret-file",
+    ROOT / ".editorconfig",
+)
 COMMANDS: tuple[tuple[str | Path, ...], ...] = (
     ("check",),
     ("export", "out.zip"),
@@ -34,6 +43,8 @@ COMMANDS: tuple[tuple[str | Path, ...], ...] = (
     *(("webhook", *rest) for rest in (["create", "--url", "https://192.0.2.1/x"], ["list"])),
     *(("webhook", verb, "wh-1") for verb in ("show", "pause", "resume", "rotate", "test", "delete")),
     ("webhook", "replay", "wh-1", "--since", "2d"),
+    ("source", "add", "--name", "sis", *PROVIDER),
+    *(("source", *rest) for rest in (["list"], ["show", "sis"], ["remove", "sis"], ["sync", "sis"])),
     ("audit",),
     ("backup", "backup.tar.gz"),
     ("copy",),
