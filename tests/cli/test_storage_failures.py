@@ -21,14 +21,9 @@ from tests.support.storage.failures import FULL_DEVICE, file_size_limit, public_
 
 URLS = {"sqlite": "sqlite:///chalk.db", "json": "json:///chalk"}
 ISSUER = ("--iss", "https://login.example.org", "--aud", "chalk", "--jwks-url", "https://login.example.org/jwks")
-PROVIDER = (
-    "--url",
-    "https://192.0.2.1/ims/oneroster/v1p1",
-    "--client-id",
-    "x",
-    "--secret-file",
-    ROOT / ".editorconfig",
-)
+SECRET = ROOT / "chalk_flask" / "background" / "__init__.py"
+"""File with one line, which can be the secret of a source."""
+PROVIDER = ("--url", "https://192.0.2.1/ims/oneroster/v1p1", "--client-id", "x", "--secret-file", SECRET)
 COMMANDS: tuple[tuple[str | Path, ...], ...] = (
     ("check",),
     ("export", "out.zip"),
