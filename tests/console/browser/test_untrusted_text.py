@@ -161,7 +161,8 @@ def _fill(store: Backend, data: Path, receiver: Receiver) -> str:
             issuers.add(f"{NAMES[number]}-{number}", NAMES[-number], scopes, jwks_url=keys, label=text)
             add_webhook(store, data, f"https://hooks.example.org/?{quote(text)}", f"wh-{number + 2}", label=text)
     add_webhook(store, data, receiver.url, "wh-1", label=POLYGLOT[:200])
-    queue_events(store, DELIVERIES, "wh-1", data={"single": {"entity": dict(enumerate_texts())}})
+    change = {"entity_type": "user", "entity": dict(enumerate_texts())}
+    queue_events(store, DELIVERIES, "wh-1", data={"single": change})
     return _sign_in(store, operator)
 
 
