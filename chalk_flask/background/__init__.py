@@ -1,1 +1,3 @@
-"""Work in the background: writers that no request waits for, and the lock that elects one process for such work."""
+"""Work in the background: writers that no request waits for, threads that repeat a task, and the lock that elects one
+process for such work.
+"""

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final
 
-from backends import CONTROL, Backend, StorageError
+from backends import CONTROL, Backend
 from chalk_flask.background.leader_lock import LeaderLock
+from chalk_flask.background.polling_thread import PollingThread
 from chalk_flask.jobs.lifecycle import JobSupersededError
 from chalk_flask.jobs.overdue import enqueue_overdue
 from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
@@ -26,7 +27,6 @@ from chalk_flask.settings import Settings
 from chalk_flask.sources import SyncSchedule
 from chalk_flask.tenants.store import TenantError, TenantStore
 from chalk_flask.times import utc_now
-from chalk_flask.tracebacks import RepeatedErrors, error_location
 
 __all__ = ["JobWorker"]
 
@@ -75,20 +75,17 @@ class JobWorker:
         self._runner: JobRunner = (
             ProcessRunner(settings, jobs.folder) if store.shared else ThreadRunner(store, settings, jobs)
         )
-        self._stopping, self._wakeup = threading.Event(), threading.Event()
+        self._thread = PollingThread("jobs", self._poll, _log_error, error_pause=ERROR_PAUSE_SECONDS)
         self._running = threading.Lock()
-        self._thread: threading.Thread | None = None
         self._control_version: object = _NEVER_READ
         self._versions: dict[str, object] = {}
         self._active: dict[str, list[Job]] = {}
         self._schedule = SyncSchedule(store)
         self._next_cleanup = self._next_overdue_check = self._next_sync_check = 0.0
-        self._errors = RepeatedErrors()
         jobs.on_enqueue = self.wake
 
     def start(self) -> None:
         """Start to run jobs as soon as this process holds the leader lock. Call it once."""
-        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 
     def is_running_anywhere(self) -> bool:
@@ -101,14 +98,11 @@ class JobWorker:
 
     def wake(self) -> None:
         """Look for queued jobs and deletions of tenants now."""
-        self._wakeup.set()
+        self._thread.wake()
 
     def close(self) -> None:
         """Stop within seconds. A running job is stopped before it changes anything, and is queued again."""
-        self._stopping.set()
-        self.wake()
-        if self._thread is not None:
-            self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._thread.stop(STOP_TIMEOUT_SECONDS)
         self._leader_lock.release()
 
     def run_pending(self) -> None:
@@ -121,42 +115,27 @@ class JobWorker:
             pass
         self._finish_deletions()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            pause = POLL_INTERVAL_SECONDS
-            try:
-                self._leader_lock.try_acquire()  # also without jobs, so that the lock shows that there is a worker
-                self._clean_up()
-                self._enqueue_overdue()
-                self._enqueue_syncs()
-                while self._run_next() and not self._stopping.is_set():
-                    pass
-                self._finish_deletions()
-                self._errors.clear()
-            except (StorageError, OSError) as error:
-                pause = self._pause_after_error(str(error))
-            except Exception as error:  # noqa: BLE001 - no error may end the worker
-                pause = self._pause_after_error(error_location(error))
-            self._wakeup.wait(pause)
-            self._wakeup.clear()
-
-    def _pause_after_error(self, message: str) -> float:
-        """Log an error, or its repetitions at level DEBUG, and return the pause in seconds."""
-        level = self._errors.level(message, logging.ERROR)
-        log.log(level, "jobs are paused for %.0f seconds: %s", ERROR_PAUSE_SECONDS, message)
-        return ERROR_PAUSE_SECONDS
+    def _poll(self) -> float:
+        self._leader_lock.try_acquire()  # also without jobs, so that the lock shows that there is a worker
+        self._clean_up()
+        self._enqueue_overdue()
+        self._enqueue_syncs()
+        while self._run_next() and not self._thread.stopping.is_set():
+            pass
+        self._finish_deletions()
+        return POLL_INTERVAL_SECONDS
 
     def _clean_up(self) -> None:
         """Delete old jobs, changes and files, and retry deletions of tenants that failed, once per hour."""
         if time.monotonic() >= self._next_cleanup:
             self._next_cleanup = time.monotonic() + CLEANUP_INTERVAL_SECONDS
             remove_unused(self._store, self._jobs.folder, self._now())
-            remove_old_history(self._store, self._history_days, self._now(), self._stopping)
+            remove_old_history(self._store, self._history_days, self._now(), self._thread.stopping)
             self._deletions.retry()
 
     def _finish_deletions(self) -> None:
         if self._leader_lock.try_acquire():
-            self._deletions.finish(self._stopping)
+            self._deletions.finish(self._thread.stopping)
 
     def _enqueue_overdue(self) -> None:
         """Queue the events about overdue imports, once per OVERDUE_INTERVAL_SECONDS, if the setting says so."""
@@ -190,7 +169,7 @@ class JobWorker:
         has_ended = True
         with contextlib.suppress(JobSupersededError):
             running = self._jobs.start(job)
-            has_ended = self._runner.run(running, self._stopping)
+            has_ended = self._runner.run(running, self._thread.stopping)
             self._finish_or_requeue(running, is_crash=has_ended)
         return has_ended
 
@@ -224,3 +203,7 @@ class JobWorker:
             self._active = {name: self._active.get(name, []) for name in names}
             self._control_version = version
         return dict(self._versions)
+
+
+def _log_error(level: int, message: str) -> None:
+    log.log(level, "jobs are paused for %.0f seconds: %s", ERROR_PAUSE_SECONDS, message)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from backends import CONTROL, Backend, StorageBusyError, StorageError
+from backends import CONTROL, Backend, StorageBusyError
 from chalk_flask.background.leader_lock import LeaderLock
+from chalk_flask.background.polling_thread import PollingThread
 from chalk_flask.logs import log_event
 from chalk_flask.mail.connection import MailConnection, MailError, RecipientError
 from chalk_flask.mail.digest import store_digest
@@ -26,7 +27,6 @@ from chalk_flask.notices import Notice, Recipient, find_recipients
 from chalk_flask.notices.queue import list_notices, mark_done
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import parse_timestamp, utc_now
-from chalk_flask.tracebacks import RepeatedErrors, error_location
 
 __all__ = ["MailWorker"]
 
@@ -67,8 +67,9 @@ class MailWorker:
         self._store, self._server, self._leader_lock, self._now = store, server, leader_lock, now
         self._folder, self._digest_hour, self._tls_context = folder, digest_hour, tls_context
         self._retry_delays = retry_delays
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = PollingThread(
+            "mail", self._poll, _log_error, error_pause=ERROR_PAUSE_SECONDS, delay=POLL_INTERVAL_SECONDS
+        )
         self._journal = SentJournal(leader_lock.journal_path)
         self._is_leader = False
         self._control_version: object = _NEVER_READ
@@ -78,18 +79,14 @@ class MailWorker:
         self._failures, self._next_attempt = 0, 0.0
         self._postponed: dict[SentMessage, float] = {}
         self._recipients: dict[tuple[str, str], Sequence[Recipient]] = {}
-        self._errors = RepeatedErrors()
 
     def start(self) -> None:
         """Start to send as soon as this process holds the leader lock. Call it once."""
-        self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop within about two seconds. A message that is being sent may be abandoned, and is sent again later."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._thread.stop(STOP_TIMEOUT_SECONDS)
         self._leader_lock.release()
 
     def run_pending(self) -> None:
@@ -111,25 +108,10 @@ class MailWorker:
     def _is_time_to_send(self) -> bool:
         return any(self._waiting.values()) and time.monotonic() >= self._next_attempt
 
-    def _run(self) -> None:
-        pause = POLL_INTERVAL_SECONDS
-        while not self._stopping.wait(pause):
-            pause = POLL_INTERVAL_SECONDS
-            try:
-                self.run_pending()
-                self._errors.clear()
-            except StorageBusyError:
-                pass  # an import writes: the journal keeps the results until the next poll
-            except (StorageError, OSError) as error:
-                pause = self._pause_after_error(str(error))
-            except Exception as error:  # noqa: BLE001 - no error may end the worker
-                pause = self._pause_after_error(error_location(error))
-
-    def _pause_after_error(self, message: str) -> float:
-        """Log an error, repeated ones at level debug; return the pause in seconds."""
-        if not self._stopping.is_set():
-            log.log(self._errors.level(message, logging.ERROR), "the mail worker pauses after an error: %s", message)
-        return ERROR_PAUSE_SECONDS
+    def _poll(self) -> float:
+        with suppress(StorageBusyError):  # an import writes: the journal keeps the results until the next poll
+            self.run_pending()
+        return POLL_INTERVAL_SECONDS
 
     def _refresh_tenants(self) -> None:
         version = self._store.version(CONTROL)
@@ -202,14 +184,14 @@ class MailWorker:
 
     def _send(self, server: MailServerSettings, due: Sequence[tuple[str, Notice, Recipient]]) -> None:
         try:
-            with MailConnection(server, self._stopping, self._tls_context) as connection:
+            with MailConnection(server, self._thread.stopping, self._tls_context) as connection:
                 for tenant, notice, recipient in due:
-                    if self._stopping.is_set():
+                    if self._thread.stopping.is_set():
                         return
                     self._send_one(connection, server, tenant, notice, recipient)
             self._failures = 0
         except MailError as error:
-            if not self._stopping.is_set():
+            if not self._thread.stopping.is_set():
                 self._postpone_all(str(error))
 
     def _postpone_all(self, reason: str) -> None:
@@ -245,3 +227,7 @@ class MailWorker:
                     mark_done(transaction, done, keys)
                 self._journal.remove_tenant(tenant)
                 self._postponed = {sent: due for sent, due in self._postponed.items() if sent.notice not in keys}
+
+
+def _log_error(level: int, message: str) -> None:
+    log.log(level, "the mail worker pauses after an error: %s", message)

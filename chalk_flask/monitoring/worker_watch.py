@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Final
 
-from backends import Backend, StorageError
+from backends import Backend
+from chalk_flask.background.polling_thread import PollingThread
 from chalk_flask.jobs import JobWorker
 from chalk_flask.jobs.record import ACTIVE_STATES, list_jobs
 from chalk_flask.logs import log_event
 from chalk_flask.outbox import load_subscriptions
 from chalk_flask.services import Services
 from chalk_flask.tenants.store import TenantStore
-from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks import Worker
 
 __all__ = ["WorkerWatch"]
@@ -36,20 +35,18 @@ class WorkerWatch:
         self._webhook_worker: Worker = services.worker
         self._job_worker: JobWorker = services.job_worker
         self._interval = interval
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = PollingThread(
+            "worker watch", self._poll, _log_error, error_pause=interval, delay=interval, level=logging.DEBUG
+        )
         self._misses = 0
 
     def start(self) -> None:
         """Start to check. Call it once."""
-        self._thread = threading.Thread(target=self._run, name="worker watch", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop at once."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.stop()
 
     def check(self) -> None:
         """Log a warning if work waits and no process runs the workers, and a message when a process runs them again.
@@ -72,14 +69,9 @@ class WorkerWatch:
             log_event(log, logging.INFO, "worker.found", "a process sends webhooks and runs jobs of this store")
         self._misses = 0
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._interval):
-            try:
-                self.check()
-            except (StorageError, OSError) as error:
-                log.debug("cannot look for workers: %s", error)
-            except Exception as error:  # noqa: BLE001 - no error may end the watch
-                log.debug("cannot look for workers: %s", error_location(error))
+    def _poll(self) -> float:
+        self.check()
+        return self._interval
 
     def _missing_work(self) -> str:
         """Return the kinds of work that wait for a worker, for the log; an empty text if none does."""
@@ -95,3 +87,7 @@ class WorkerWatch:
                 if no_job_worker and list_jobs(snapshot, *ACTIVE_STATES):
                     kinds.add("jobs")
         return " and ".join(sorted(kinds, reverse=True))
+
+
+def _log_error(level: int, message: str) -> None:
+    log.log(level, "cannot look for workers: %s", message)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Sequence
 
-from backends import Backend, Query, StorageError
+from backends import Backend, Query
 from chalk_flask.auth.jwt.issuers import COLLECTION, TrustedIssuer
 from chalk_flask.auth.jwt.jwks_cache import RemoteJwks, RemoteJwksCache
+from chalk_flask.background.polling_thread import PollingThread
 from chalk_flask.tenants.store import CONTROL
-from chalk_flask.tracebacks import RepeatedErrors, error_location
 
 __all__ = ["JwksRefresher"]
 
@@ -27,33 +26,23 @@ class JwksRefresher:
 
     def __init__(self, store: Backend, cache: RemoteJwksCache) -> None:
         self._store, self._cache = store, cache
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._thread = PollingThread(
+            "keys of issuers", self._poll, _log_error, error_pause=POLL_SECONDS, level=logging.WARNING
+        )
         self._version: object = _NEVER_READ
         self._remote_jwks: Sequence[RemoteJwks] = ()
-        self._errors = RepeatedErrors()
 
     def start(self) -> None:
         """Start the thread. Call it once."""
-        self._thread = threading.Thread(target=self._run, name="keys of issuers", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop the thread. Running fetches are abandoned."""
-        self._stopping.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.stop()
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._refresh()
-                self._errors.clear()
-            except StorageError as error:
-                self._log(str(error))
-            except Exception as error:  # noqa: BLE001 - no error may end the thread
-                self._log(error_location(error))
-            self._stopping.wait(POLL_SECONDS)
+    def _poll(self) -> float:
+        self._refresh()
+        return POLL_SECONDS
 
     def _refresh(self) -> None:
         version = self._store.version(CONTROL)
@@ -68,5 +57,6 @@ class JwksRefresher:
             issuers = TrustedIssuer.parse_many(control.find(Query(COLLECTION)).body())
         return [self._cache.get(issuer.id, issuer.jwks_url) for issuer in issuers if issuer.jwks_url is not None]
 
-    def _log(self, message: str) -> None:
-        log.log(self._errors.level(message), "the keys of issuers are not refreshed: %s", message)
+
+def _log_error(level: int, message: str) -> None:
+    log.log(level, "the keys of issuers are not refreshed: %s", message)

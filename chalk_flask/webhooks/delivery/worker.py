@@ -15,9 +15,10 @@ from typing import Final
 from backends import Backend, StorageError
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.background.leader_lock import LeaderLock
+from chalk_flask.background.polling_thread import PollingThread
 from chalk_flask.outbox import load_subscriptions
 from chalk_flask.tenants.store import CONTROL, TenantStore
-from chalk_flask.tracebacks import RepeatedErrors, error_location
+from chalk_flask.tracebacks import error_location
 from chalk_flask.webhooks.delivery.attempt import DeliveryContext, Sender
 from chalk_flask.webhooks.delivery.journal import ResultJournal
 from chalk_flask.webhooks.delivery.queue import DeliveryQueue, latest_time
@@ -76,7 +77,13 @@ class Worker:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._leader_lock, self._now = store, leader_lock, now
-        self._stopping = threading.Event()
+        self._thread = PollingThread(
+            "webhooks",
+            self._poll_and_pause,
+            _log_error,
+            error_pause=ERROR_PAUSE_SECONDS,
+            delay=MIN_POLL_INTERVAL_SECONDS,
+        )
         retry_policy = retry_policy or RetryPolicy()
         self._clock = SteadyClock(now, monotonic)
         self._recorder = Recorder(store, retry_policy, ResultJournal(leader_lock.journal_path))
@@ -89,20 +96,17 @@ class Worker:
             make_sender,
             now,
             self._clock,
-            self._stopping,
+            self._thread.stopping,
             RateLimiter(),
         )
         self._tenant_names: list[str] = []
         self._control_version: object = _NEVER_READ
         self._tenants: dict[str, _TenantState] = {}
-        self._thread: threading.Thread | None = None
         self._purge_thread = threading.Thread()
         self._next_purge = 0.0
-        self._errors = RepeatedErrors()
 
     def start(self) -> None:
         """Start to deliver as soon as this process holds the leader lock. Call it once."""
-        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
         self._thread.start()
 
     def is_running_anywhere(self) -> bool:
@@ -115,38 +119,23 @@ class Worker:
 
     def close(self) -> None:
         """Stop within about two seconds: save the results so far, and abandon running attempts."""
-        self._stopping.set()
-        if self._thread is None:
-            return
         deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
-        self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._thread.stop(STOP_TIMEOUT_SECONDS)
+        if not self._thread.is_started:
+            return
         for queue in [queue for tenant in list(self._tenants.values()) for queue in tenant.queues.values()]:
             queue.join(max(deadline - time.monotonic(), 0))
             queue.close()
         self._recorder.stop(max(deadline - time.monotonic(), 1))
         self._leader_lock.release()
 
-    def _run(self) -> None:
-        pause = MIN_POLL_INTERVAL_SECONDS
-        while not self._stopping.wait(pause):
-            started = time.monotonic()
-            try:
-                store_was_read = self._poll()
-                self._errors.clear()
-                pause = MIN_POLL_INTERVAL_SECONDS
-                if store_was_read:
-                    pause = max(pause, POLL_INTERVAL_FACTOR * (time.monotonic() - started))
-                    pause = min(pause, MAX_POLL_INTERVAL_SECONDS)
-            except (StorageError, OSError) as error:
-                pause = self._pause_after_error(str(error))
-            except Exception as error:  # noqa: BLE001 - no error may end the worker
-                pause = self._pause_after_error(error_location(error))
-
-    def _pause_after_error(self, message: str) -> float:
-        """Log an error, repeated ones at level debug; return the pause in seconds."""
-        if not self._stopping.is_set():
-            log.log(self._errors.level(message, logging.ERROR), "webhook deliveries pause: %s", message)
-        return ERROR_PAUSE_SECONDS
+    def _poll_and_pause(self) -> float:
+        """Poll once, and return the pause: longer after an expensive poll."""
+        started = time.monotonic()
+        if not self._poll():
+            return MIN_POLL_INTERVAL_SECONDS
+        pause = max(MIN_POLL_INTERVAL_SECONDS, POLL_INTERVAL_FACTOR * (time.monotonic() - started))
+        return min(pause, MAX_POLL_INTERVAL_SECONDS)
 
     def _poll(self) -> bool:
         """Poll the tenants that changed or have due deliveries; return True if the store was read."""
@@ -208,7 +197,7 @@ class Worker:
     def _purge_all(self) -> None:
         for name in list(self._tenant_names):
             try:
-                purge(self._store, name, self._now(), self._stopping)
+                purge(self._store, name, self._now(), self._thread.stopping)
             except StorageError as error:
                 log.warning("old deliveries of tenant %s stay until the next purge: %s", name, error)
             except Exception as error:  # noqa: BLE001 - go on with the other tenants
@@ -221,3 +210,7 @@ class Worker:
             if queue.is_idle and queue.last_active <= active_before:
                 queue.close()
                 del tenant.queues[webhook]
+
+
+def _log_error(level: int, message: str) -> None:
+    log.log(level, "webhook deliveries pause: %s", message)
