@@ -31,6 +31,9 @@ Each check takes the interpreter lock. A page of a usual query needs fewer instr
 _MAX_IDLE_SECONDS = 1.0
 """Maximum age of an unused read transaction. An open read transaction keeps the WAL from being emptied."""
 
+_INTERRUPT_SECONDS = 0.05
+"""Time after which a statement that is in progress is interrupted, when its connection is closed."""
+
 StoreVersion: TypeAlias = tuple[int, int]
 """Number of the keep-alive connection, and its `PRAGMA data_version`."""
 
@@ -52,10 +55,12 @@ class _KeepAliveConnection:
 class ReadConnection:
     """Connection with an optional read transaction; `version` is the store version at its start.
 
-    A statement ends with SQLITE_INTERRUPT once `deadline` has passed. None means no time limit.
+    A statement ends with SQLITE_INTERRUPT once `deadline` has passed. None means no time limit. A thread holds `lock`
+    while it runs a step of a statement, because SQLite must not close a connection meanwhile.
     """
 
     connection: sqlite3.Connection
+    lock: threading.Lock = field(default_factory=threading.Lock)
     version: StoreVersion | None = None
     tenants: dict[str, tuple[int, int]] = field(default_factory=dict)
     last_used: float = 0.0
@@ -90,26 +95,34 @@ class ReadConnection:
         row = self.tenants.get(name)
         if row is None:
             sql = "SELECT id, revision FROM _tenants WHERE name = ?"
-            row = self.tenants[name] = self.connection.execute(sql, (name,)).fetchone() or (-1, 0)
+            with self.lock:
+                row = self.tenants[name] = self.connection.execute(sql, (name,)).fetchone() or (-1, 0)
         return row
 
     def begin(self, version: StoreVersion | None) -> None:
         """Start a transaction on the newest state."""
         self.end()
-        self.connection.execute("BEGIN")
+        with self.lock:
+            self.connection.execute("BEGIN")
         self.version = version
 
     def end(self) -> None:
         """End the transaction if there is one."""
         self.version = None
         self.tenants.clear()
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+        with self.lock:
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection. A statement that another thread runs is interrupted."""
         with contextlib.suppress(sqlite3.Error):
-            self.connection.close()
+            while not self.lock.acquire(timeout=_INTERRUPT_SECONDS):
+                self.connection.interrupt()
+            try:
+                self.connection.close()
+            finally:
+                self.lock.release()
 
 
 class ConnectionPool:

@@ -70,6 +70,7 @@ class SQLiteSnapshot(Snapshot):
         watch: StatementWatch = _UNWATCHED,
     ) -> None:
         self._connection: sqlite3.Connection | None = reader.connection
+        self._lock = reader.lock
         self._deadline = reader.deadline = QueryDeadline(query_seconds)
         self._tenant = tenant
         self._collections = collections
@@ -303,7 +304,7 @@ class SQLiteSnapshot(Snapshot):
     def _fetch_chunk(self, sql: Fragment) -> bytes | None:
         """Return the only value that a statement selects, or None if it has more than MAX_CHUNK_BYTES."""
         connection = self._open()
-        with watched_statement("reading", sql.text, self._watch):
+        with watched_statement("reading", sql.text, self._watch), self._lock:
             limit = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CHUNK_BYTES)
             try:
                 return _checked_chunk(connection.execute(sql.text, sql.params).fetchone()[0])
@@ -320,7 +321,7 @@ class SQLiteSnapshot(Snapshot):
         cursor = self._execute(sql)
         while True:
             self._open()
-            with watched_statement("reading", sql.text, self._watch):
+            with watched_statement("reading", sql.text, self._watch), self._lock:
                 rows = cursor.fetchmany(_FETCH_ROWS)
             if not rows:
                 self._running -= 1
@@ -333,8 +334,13 @@ class SQLiteSnapshot(Snapshot):
         self._running += 1  # if the caller keeps the unfinished iterator, the statement keeps running
         try:
             self._deadline.start_step()
+            cursor = self._execute(sql)
             with driver_errors("reading"):
-                for row in self._execute(sql):
+                while True:
+                    with self._lock:
+                        row = cursor.fetchone()
+                    if row is None:
+                        return
                     yield row
                     self._open()
                     self._deadline.start_step()
@@ -347,15 +353,15 @@ class SQLiteSnapshot(Snapshot):
             yield body
 
     def _execute(self, sql: Fragment) -> sqlite3.Cursor:
-        with driver_errors("reading"):
+        with driver_errors("reading"), self._lock:
             return self._open().execute(sql.text, sql.params)
 
     def _fetch_all(self, sql: Fragment) -> list[Any]:
-        with watched_statement("reading", sql.text, self._watch):
+        with watched_statement("reading", sql.text, self._watch), self._lock:
             return self._open().execute(sql.text, sql.params).fetchall()
 
     def _fetch_one(self, sql: Fragment) -> Any:
-        with watched_statement("reading", sql.text, self._watch):
+        with watched_statement("reading", sql.text, self._watch), self._lock:
             return self._open().execute(sql.text, sql.params).fetchone()
 
     def _open(self) -> sqlite3.Connection:
