@@ -6,6 +6,7 @@ import copy
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -184,7 +185,8 @@ class Parser(HTTPRequestParser):
         self.admission.rejection = "disk_full"
         self.headers["CONTENT_LENGTH"] = "0"
         remaining = self.body_rcv.remain
-        self.body_rcv.getbuf().close()
+        with suppress(OSError):  # closing writes what is buffered, for which the disk has no space either
+            self.body_rcv.getbuf().close()
         self.body_rcv = DroppingReceiver(remaining, OverflowableBuffer(self.adj.inbuf_overflow))
         consumed: int = self.body_rcv.received(data)
         self.body_bytes_received += consumed
