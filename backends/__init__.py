@@ -14,7 +14,6 @@ import contextlib
 import re
 from collections.abc import Iterable
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 
 from backends.base import (
     MAX_CHUNK_BYTES,
@@ -150,6 +149,8 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 def installed_backends() -> dict[str, str]:
     """Return `module:class` of every installed backend by URL scheme. Built-in schemes cannot be replaced."""
+    from importlib.metadata import entry_points  # takes as long to import as the rest of this package
+
     third_party = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
     return dict(sorted((third_party | BUILT_IN_BACKENDS).items()))
 
@@ -162,7 +163,8 @@ def backend_class(url: str) -> type[Backend]:
             "a storage URL starts with a scheme, as in sqlite:///chalk.db, json:///folder or memory:"
         )
     scheme = match[1].lower()
-    target = installed_backends().get(scheme)
+    # Looking for installed packages takes 10 ms.
+    target = BUILT_IN_BACKENDS.get(scheme) or installed_backends().get(scheme)
     if target is None:
         raise InvalidStorageURLError(f"no backend for {scheme!r}; installed: {', '.join(installed_backends())}")
     return _load(scheme, target)
@@ -213,6 +215,8 @@ def _load(scheme: str, target: str) -> type[Backend]:
             module, _, name = target.partition(":")
             loaded = getattr(import_module(module), name)
         else:
+            from importlib.metadata import EntryPoint
+
             loaded = EntryPoint(scheme, target, ENTRY_POINT_GROUP).load()
     except (ImportError, AttributeError) as error:
         raise InvalidStorageURLError(f"the backend for {scheme!r} ({target}) cannot be loaded: {error}") from error
