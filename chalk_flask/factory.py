@@ -29,7 +29,7 @@ from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.background.leader_lock import leader_lock_for
-from chalk_flask.data_folder import bind_data_folder, check_data_folder, check_missing_store
+from chalk_flask.data_folder_binding import bind_data_folder, check_data_folder, check_missing_store
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.logs import log_slow_statements
 from chalk_flask.mail import MailServerSettings, MailWorker

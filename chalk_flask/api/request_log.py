@@ -15,7 +15,7 @@ from flask import Flask, Request, Response, g, request
 
 from chalk_flask.api.access_log import START_TIME_KEY, route_template
 from chalk_flask.api.auth.internal_requests import PRINCIPAL_KEY
-from chalk_flask.logs import REQUEST_ID_HEADER, FrequentEvent, log_event, request_id_of
+from chalk_flask.logs import REQUEST_ID_HEADER, PreparedEvent, log_event, request_id_of
 from chalk_flask.logs.events import LogValue
 from chalk_flask.metrics import NO_ROUTE, RequestCounter, known_method
 
@@ -119,8 +119,8 @@ def _log_response(logs_requests: bool, response: Response, info: _RequestInfo, r
 @lru_cache(maxsize=4096)
 def _completed_event(
     status: int, method: str, route: str, tenant: str | None, way: str | None, by: str | None
-) -> FrequentEvent:
+) -> PreparedEvent:
     """Return the event of answered requests that have these members in common."""
     members: dict[str, LogValue] = {"status": status, "method": method, "route": route}
     members |= {"tenant": tenant, "way": way, "by": by}
-    return FrequentEvent(log, logging.INFO, "request.completed", "a request was answered", **members)
+    return PreparedEvent(log, logging.INFO, "request.completed", "a request was answered", **members)

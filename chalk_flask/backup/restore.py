@@ -1,7 +1,7 @@
 """Restore of a backup: a new store and folder `data` are completed beside the former ones, and replace them at once.
 
 Until the replacement nothing has changed. If the process is killed during it, the next command that opens the store
-completes it (`backends/replacement.py`).
+completes it (`backends/files/replacement.py`).
 """
 
 from __future__ import annotations

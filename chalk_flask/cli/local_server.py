@@ -126,7 +126,7 @@ def open_worker(options: dict[str, Any]) -> Iterator[Services]:
 @contextmanager
 def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     from chalk_flask import create_app
-    from chalk_flask.data_folder import bind_data_folder
+    from chalk_flask.data_folder_binding import bind_data_folder
     from chalk_flask.logs import configure_logging
     from chalk_flask.metrics import counted_log_messages
     from chalk_flask.storage import check_readable

@@ -86,7 +86,7 @@ def open_configured_store(settings: Settings, *, creates: bool = False) -> Itera
     from backends import open_store
     from chalk_flask.audit.actor import acting_as
     from chalk_flask.cli.package_import import current_user
-    from chalk_flask.data_folder import bind_if_created, check_missing_store
+    from chalk_flask.data_folder_binding import bind_if_created, check_missing_store
     from chalk_flask.storage import COLLECTIONS
 
     uses_data = DATA in click.get_current_context().params

@@ -13,7 +13,7 @@ from typing import Final
 
 from backends import StorageError
 from chalk_flask import __version__
-from chalk_flask.data_folder import bind_on_open
+from chalk_flask.data_folder_binding import bind_on_open
 from chalk_flask.drop_folder.file_observer import FileObserver
 from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, DropFolderError, Outcome
 from chalk_flask.logs import log_event

@@ -16,11 +16,11 @@ from typing import Final
 from backends import CONTROL, Backend
 from chalk_flask.background.leader_lock import LeaderLock
 from chalk_flask.background.polling_thread import PollingThread
+from chalk_flask.jobs.job_runners import JobRunner, ProcessRunner, ThreadRunner
 from chalk_flask.jobs.lifecycle import JobSupersededError
-from chalk_flask.jobs.overdue import enqueue_overdue
+from chalk_flask.jobs.overdue_imports import enqueue_overdue
 from chalk_flask.jobs.record import ACTIVE_STATES, Job, list_jobs
 from chalk_flask.jobs.retention import remove_old_history, remove_unused
-from chalk_flask.jobs.runner import JobRunner, ProcessRunner, ThreadRunner
 from chalk_flask.jobs.store import JobError, JobStore
 from chalk_flask.jobs.tenant_deletion import TenantDeletions
 from chalk_flask.settings import Settings

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from chalk_flask.logs.events import event_of, members_of
-from chalk_flask.logs.frequent_events import FrequentEvent, frequent_event_of, varying_members_of
+from chalk_flask.logs.prepared_events import PreparedEvent, frequent_event_of, varying_members_of
 from chalk_flask.logs.request_ids import current_request_id
 from chalk_flask.times import format_epoch_seconds
 from chalk_flask.tracebacks import error_location
@@ -56,7 +56,7 @@ def _plain_pairs(members: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=MAX_FREQUENT_EVENTS)
-def _plain_frequent(event: FrequentEvent) -> str:
+def _plain_frequent(event: PreparedEvent) -> str:
     """Return the part that the lines of a frequent event share."""
     return _plain_head(event.record) + _plain_pairs(event.members)
 
@@ -82,7 +82,7 @@ def _json_head(record: logging.LogRecord) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=MAX_FREQUENT_EVENTS)
-def _json_frequent(event: FrequentEvent) -> str:
+def _json_frequent(event: PreparedEvent) -> str:
     """Return the members that the JSON objects of a frequent event share."""
     return _encode(_json_head(event.record) | dict(event.members))[1:-1]
 

@@ -9,7 +9,7 @@ from collections.abc import MutableSequence, Sequence
 from typing import Final, NamedTuple
 from weakref import WeakSet
 
-from chalk_flask.metrics.sample_values import MetricDefinition, SampleValueStore
+from chalk_flask.metrics.value_storage import MetricDefinition, SampleValueStore
 
 __all__ = ["REQUEST_METRICS", "RequestCounter"]
 

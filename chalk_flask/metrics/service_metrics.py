@@ -26,8 +26,8 @@ from prometheus_client.values import ValueClass
 
 from chalk_flask.files import make_private_folder
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
-from chalk_flask.metrics.sample_values import LocalSampleValues, SampleValueStore, SharedSampleValues, reserve_file
 from chalk_flask.metrics.shared_folder import FOLDER_VARIABLE, process_identifier
+from chalk_flask.metrics.value_storage import LocalSampleValues, SampleValueStore, SharedSampleValues, reserve_file
 from chalk_flask.settings import SettingsError
 
 __all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from chalk_flask.monitoring.service_page import describe_service, prefers_page
+from chalk_flask.monitoring.start_page import describe_service, prefers_page
 from chalk_flask.monitoring.views import monitoring_blueprint
 from chalk_flask.services import Services
 

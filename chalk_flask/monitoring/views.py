@@ -9,7 +9,7 @@ from chalk_flask.metrics import CONTENT_TYPE
 from chalk_flask.monitoring.metrics_access import check_metrics_access
 from chalk_flask.monitoring.readiness import ReadinessCheck
 from chalk_flask.monitoring.roster_age import RosterAges
-from chalk_flask.monitoring.service_page import describe_service, prefers_page, service_page
+from chalk_flask.monitoring.start_page import describe_service, prefers_page, service_page
 from chalk_flask.monitoring.store_collector import StoreCollector
 from chalk_flask.services import Services
 

@@ -29,8 +29,8 @@ from chalk_flask.roster.imports import (
     import_package,
 )
 from chalk_flask.roster.imports.history import ImportRun
-from chalk_flask.roster.imports.job import ImportParameters
 from chalk_flask.roster.imports.options import InvalidRows
+from chalk_flask.roster.imports.parameters import ImportParameters
 from chalk_flask.roster.imports.report import RunState
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.imports.thresholds import ChangeThresholds

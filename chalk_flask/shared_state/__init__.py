@@ -6,6 +6,6 @@ an operation on the file that all processes use, or its replacement in the memor
 
 from chalk_flask.shared_state.shared_state import SHARED_STATE_FILE, SharedState
 from chalk_flask.shared_state.transaction import StateTransaction
-from chalk_flask.shared_state.used_ids import UsedIdCounter
+from chalk_flask.shared_state.used_id_counter import UsedIdCounter
 
 __all__ = ["SHARED_STATE_FILE", "SharedState", "StateTransaction", "UsedIdCounter"]

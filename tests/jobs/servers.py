@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from chalk_flask.jobs import Job
-from chalk_flask.jobs.runner import ProcessRunner
+from chalk_flask.jobs.job_runners import ProcessRunner
 from chalk_flask.settings import Settings
 from tests.jobs.conftest import JobService
 from tests.support.deliveries import wait_until

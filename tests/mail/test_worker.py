@@ -16,7 +16,7 @@ from flask import Flask
 from backends import CONTROL, StorageBusyError
 from chalk_flask import create_app
 from chalk_flask.background.leader_lock import LeaderLock
-from chalk_flask.jobs.overdue import enqueue_overdue
+from chalk_flask.jobs.overdue_imports import enqueue_overdue
 from chalk_flask.mail import MailServerSettings, MailWorker
 from chalk_flask.notices import NOTICE_EVENTS, MailPreferences
 from chalk_flask.notices.queue import MAX_NOTICES, enqueue_notice, list_notices

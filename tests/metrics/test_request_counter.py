@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
-from chalk_flask.metrics.sample_values import LocalSampleValues, SampleValueStore, SharedSampleValues
+from chalk_flask.metrics.value_storage import LocalSampleValues, SampleValueStore, SharedSampleValues
 from tests.support.metrics import parse_samples
 
 THREADS, ROUNDS = 8, 45

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from chalk_flask.jobs.overdue import enqueue_overdue
+from chalk_flask.jobs.overdue_imports import enqueue_overdue
 from chalk_flask.outbox.event import IMPORT_EVENTS
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.report import ImportReport

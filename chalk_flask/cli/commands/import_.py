@@ -127,7 +127,7 @@ def _import(
     csv_file: Path | None,
     quiet: bool,
 ) -> ImportReport:
-    from chalk_flask.data_folder import bind_on_open
+    from chalk_flask.data_folder_binding import bind_on_open
     from chalk_flask.storage import LazyStore
 
     with (

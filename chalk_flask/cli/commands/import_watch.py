@@ -29,7 +29,7 @@ def watch_folder(
 
     With `once`, end when none is left, and exit with the code of the worst outcome. Raises CommandError and OSError.
     """
-    from chalk_flask.data_folder import check_data_folder, check_missing_store
+    from chalk_flask.data_folder_binding import check_data_folder, check_missing_store
     from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
     from chalk_flask.logs import configure_logging
     from chalk_flask.settings.storage_location import storage_location

@@ -16,7 +16,7 @@ from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes import clock, sequence
-from chalk_flask.roster.changes.provenance import WRITABLE_COLLECTIONS
+from chalk_flask.roster.changes.grade_tool_records import WRITABLE_COLLECTIONS
 
 __all__ = ["RosterVersion", "ToolWrites", "find_tool_writes", "has_conflicts", "only_tools_wrote", "roster_version"]
 

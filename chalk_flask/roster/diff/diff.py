@@ -12,11 +12,11 @@ from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
-from chalk_flask.roster.changes import provenance
+from chalk_flask.roster.changes import grade_tool_records
 from chalk_flask.roster.diff import derived_fields
-from chalk_flask.roster.diff.category_deletions import CategoryDeletions
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.diff.dependents import Dependency, Dependent, dependencies, find_dependents
+from chalk_flask.roster.diff.gradebook_categories import CategoryDeletions
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems
@@ -93,7 +93,7 @@ class RosterDiff:
             self.reader.problems.add(problem)
         if self.reader.problems.total:
             return
-        for name in provenance.WRITABLE_COLLECTIONS:
+        for name in grade_tool_records.WRITABLE_COLLECTIONS:
             if name in self._bulk or name in self._delta:
                 self._collect_notes(name)
         self._update_linked_records()
@@ -278,7 +278,7 @@ class RosterDiff:
     def _delete_dependents(self, resource_type: ResourceType, references: Sequence[Dependency]) -> None:
         """Delete the records that lose a required reference, and remove other references to deleted records."""
         name = resource_type.name
-        if not self._may_keep_unlisted(name) and name not in provenance.WRITABLE_COLLECTIONS:
+        if not self._may_keep_unlisted(name) and name not in grade_tool_records.WRITABLE_COLLECTIONS:
             return
         deleted_ids = self.reader.references.deleted_ids
         for batch in batched(find_dependents(self._stored, name, references, deleted_ids), BATCH_SIZE):
@@ -291,8 +291,8 @@ class RosterDiff:
         """Return those of these ids whose records stay active although no row lists them, see `_is_kept_unlisted`."""
         name = resource_type.name
         kept = set(filter(self._is_kept_unlisted(resource_type), keys))
-        if name in self._bulk and name in provenance.WRITABLE_COLLECTIONS:
-            of_tools = self._stored.keys(name, And((In(KEY, tuple(keys)), provenance.written_by_tools(name))))
+        if name in self._bulk and name in grade_tool_records.WRITABLE_COLLECTIONS:
+            of_tools = self._stored.keys(name, And((In(KEY, tuple(keys)), grade_tool_records.written_by_tools(name))))
             kept.update(key for key in of_tools if key not in self.reader.ids[name])
         return kept - self.changes[name].deleted_ids
 
@@ -302,8 +302,8 @@ class RosterDiff:
             self._amend(name, dependent.key, dependent.remaining)
             return
         self.changes[name].add(resource_type.tombstone(dependent.body), "deleted")
-        if name in provenance.WRITABLE_COLLECTIONS:
-            self.notes_to_delete.append(provenance.note_key(name, dependent.key))
+        if name in grade_tool_records.WRITABLE_COLLECTIONS:
+            self.notes_to_delete.append(grade_tool_records.note_key(name, dependent.key))
 
     def _delete_categories(self) -> None:
         """Delete the categories that the package deletes, except those that remaining line items use (W-09)."""
@@ -322,8 +322,8 @@ class RosterDiff:
 
     def _collect_notes(self, name: str) -> None:
         ids = self.reader.ids[name]
-        for note in self._stored.keys(provenance.COLLECTION, provenance.notes_of(name)):
-            if note.removeprefix(provenance.note_key(name, "")) in ids:
+        for note in self._stored.keys(grade_tool_records.COLLECTION, grade_tool_records.notes_of(name)):
+            if note.removeprefix(grade_tool_records.note_key(name, "")) in ids:
                 self.notes_to_delete.append(note)
 
     def _find_old_tombstones(self, days: int) -> None:
@@ -351,8 +351,8 @@ def old_tombstone_queries(days: int) -> list[Query]:
 def _written_by_imports(name: str) -> Where:
     """Return the condition for the active records that an import can delete: those that no grade tool wrote."""
     return (
-        And((ACTIVE_ONLY, Not(provenance.written_by_tools(name))))
-        if name in provenance.WRITABLE_COLLECTIONS
+        And((ACTIVE_ONLY, Not(grade_tool_records.written_by_tools(name))))
+        if name in grade_tool_records.WRITABLE_COLLECTIONS
         else ACTIVE_ONLY
     )
 

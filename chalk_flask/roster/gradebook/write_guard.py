@@ -12,7 +12,7 @@ from chalk_flask.oneroster.resource_type import Reference, ResourceType
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import DELETED
 from chalk_flask.permissions.policy import AccessPolicy
-from chalk_flask.roster.changes import provenance
+from chalk_flask.roster.changes import grade_tool_records
 from chalk_flask.roster.gradebook.defaults import record_exists
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload
 from chalk_flask.serialization import HiddenMemberError, HiddenMembers, HiddenNameError, MetadataNames
@@ -115,8 +115,8 @@ class WriteGuard:
         """
         if self._sees_all("lineItems"):
             return
-        note = provenance.find_note(self._transaction, "categories", key)
-        is_own = note is not None and provenance.credential_of(note) == self._credential
+        note = grade_tool_records.find_note(self._transaction, "categories", key)
+        is_own = note is not None and grade_tool_records.credential_of(note) == self._credential
         if not is_own or self._has_hidden("lineItems", Compare("category.sourcedId", "=", key)):
             raise ForbiddenWriteError(
                 "This credential cannot see all line items, so that it can neither change nor delete a category that"
@@ -128,7 +128,7 @@ class WriteGuard:
 
         See W-10 and W-15.
         """
-        if provenance.find_note(self._transaction, resource_type.name, key) is not None:
+        if grade_tool_records.find_note(self._transaction, resource_type.name, key) is not None:
             return False
         return resource_type.name != "categories" or self._sees_all("lineItems")
 

@@ -14,7 +14,7 @@ from chalk_flask.oneroster.resource_type import NO_TIMESTAMP, ResourceType, with
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.permissions.policy import UNRESTRICTED
-from chalk_flask.roster.changes import ChangeCause, RosterWriter, clock, provenance, write_with_final_timestamp
+from chalk_flask.roster.changes import ChangeCause, RosterWriter, clock, grade_tool_records, write_with_final_timestamp
 from chalk_flask.roster.gradebook.defaults import allows_default, default_category, grading_period
 from chalk_flask.roster.gradebook.payload import InvalidPayloadError, Payload, check_new_id, parse_payload
 from chalk_flask.roster.gradebook.write_guard import ForbiddenWriteError, GradeTool, RecordNotFoundError, WriteGuard
@@ -228,10 +228,10 @@ class _GradebookEdit:
                 f"line items use the category {tombstone.key!r}: give them another category or delete them first"
             )
         self._changed.setdefault(resource_type.name, []).append(tombstone)
-        self._obsolete_notes.append(provenance.note_key(resource_type.name, tombstone.key))
+        self._obsolete_notes.append(grade_tool_records.note_key(resource_type.name, tombstone.key))
         if resource_type.name == "lineItems":
             self._deleted_results = self._active_results(tombstone.key)
-            self._obsolete_notes += [provenance.note_key("results", key) for key in self._deleted_results]
+            self._obsolete_notes += [grade_tool_records.note_key("results", key) for key in self._deleted_results]
 
     def write(self) -> None:
         """Write all changes with one new timestamp."""
@@ -240,12 +240,12 @@ class _GradebookEdit:
         if self._deleted_results:
             self._writer.put("results", self._tombstones_of_results, self._deleted_results.copy)
         self._writer.finish()
-        self._transaction.put(provenance.COLLECTION, self._notes)
-        self._transaction.delete(provenance.COLLECTION, self._obsolete_notes)
+        self._transaction.put(grade_tool_records.COLLECTION, self._notes)
+        self._transaction.delete(grade_tool_records.COLLECTION, self._obsolete_notes)
 
     def _add_record(self, resource_type: ResourceType, record: Record, credential: str | None) -> None:
         self._changed.setdefault(resource_type.name, []).append(record)
-        self._notes.append(provenance.provenance_note(resource_type.name, record.key, credential))
+        self._notes.append(grade_tool_records.provenance_note(resource_type.name, record.key, credential))
 
     def _line_item_defaults(self, data: Payload, names: Sequence[str]) -> Payload:
         defaults: Payload = {}

@@ -14,7 +14,8 @@ from backends import Transaction
 from chalk_flask.roster.imports import history, hold, run_files
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.importer import run_locked, run_once
-from chalk_flask.roster.imports.job import (
+from chalk_flask.roster.imports.options import ImportOptions
+from chalk_flask.roster.imports.parameters import (
     AlreadyDecidedError,
     ImportJob,
     OnCommit,
@@ -22,7 +23,6 @@ from chalk_flask.roster.imports.job import (
     Progress,
     RosterChangedError,
 )
-from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import package_checksum
 from chalk_flask.storage import RosterStore

@@ -7,13 +7,13 @@ from functools import partial
 
 from backends import StorageError, Transaction
 from chalk_flask.outbox import Outbox
-from chalk_flask.roster.changes import ChangeCause, clock, provenance
+from chalk_flask.roster.changes import ChangeCause, clock, grade_tool_records
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.changes.version import RosterVersion, ToolWrites, find_tool_writes, has_conflicts
 from chalk_flask.roster.changes.writer import write_with_final_timestamp
 from chalk_flask.roster.diff.diff import RosterDiff
 from chalk_flask.roster.imports import history
-from chalk_flask.roster.imports.job import ImportJob, RosterChangedError, no_callback
+from chalk_flask.roster.imports.parameters import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.times import utc_now
 
@@ -88,8 +88,8 @@ def _tool_writes_beside(diff: RosterDiff, transaction: Transaction, version: Ros
 
 def _release_notes(diff: RosterDiff, transaction: Transaction, written: ToolWrites) -> None:
     """Store that the package owns the records which it contains, except those that a tool has written since."""
-    kept = {provenance.note_key(name, key) for name, keys in written.items() for key in keys}
-    transaction.delete(provenance.COLLECTION, [note for note in diff.notes_to_delete if note not in kept])
+    kept = {grade_tool_records.note_key(name, key) for name, keys in written.items() for key in keys}
+    transaction.delete(grade_tool_records.COLLECTION, [note for note in diff.notes_to_delete if note not in kept])
 
 
 def _store_run(job: ImportJob, report: ImportReport, transaction: Transaction) -> None:

@@ -14,7 +14,7 @@ from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, 
 from chalk_flask.roster.diff.change_list import write_change_list
 from chalk_flask.roster.diff.diff import RosterDiff
 from chalk_flask.roster.imports import history, run_files
-from chalk_flask.roster.imports.job import ImportJob, RosterChangedError, no_callback
+from chalk_flask.roster.imports.parameters import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.checksum import PackageChecksum, checksum_of_packed_folder, package_checksum
 from chalk_flask.roster.package.problems import ImportProblem, PackageRejectedError

@@ -22,14 +22,14 @@ from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes.version import RosterVersion, roster_version
 from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_queries
 from chalk_flask.roster.imports import commit, history, hold
-from chalk_flask.roster.imports.job import (
+from chalk_flask.roster.imports.options import ImportOptions
+from chalk_flask.roster.imports.parameters import (
     AlreadyDecidedError,
     ImportJob,
     ImportParameters,
     RosterChangedError,
     interpreter_settings_for_import,
 )
-from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.report import FileReport, ImportReport
 from chalk_flask.roster.imports.threshold_check import find_exceeded
 from chalk_flask.roster.package.archive import Package, open_package

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 from chalk_flask.roster.diff.change_set import Outcome
 from chalk_flask.roster.imports.thresholds import ExceededThreshold
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of, to_one_line
+from chalk_flask.roster.package.problems_by_cause import group_by_cause
 from chalk_flask.roster.package.quarantine import MAX_LISTED_PROBLEMS
-from chalk_flask.roster.package.row_problems import group_by_cause
 
 __all__ = ["FileReport", "ImportReport", "RunState"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from backends import open_store
 from chalk_flask.roster.imports.importer import import_package
-from chalk_flask.roster.imports.job import Progress
 from chalk_flask.roster.imports.options import ImportOptions
+from chalk_flask.roster.imports.parameters import Progress
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.storage import COLLECTIONS

@@ -16,7 +16,7 @@ from chalk_flask.oneroster.fields.scalars import JSON
 from chalk_flask.oneroster.resource_type import Reference, ResourceType, without_timestamp
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
-from chalk_flask.roster.integrity.canonical_form import CanonicalForm
+from chalk_flask.roster.integrity.canonical_form_check import CanonicalForm
 
 __all__ = ["IntegrityReport", "check_store"]
 

@@ -33,7 +33,7 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.vocabularies import GRADES
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of
-from chalk_flask.roster.package.row_problems import RowProblems
+from chalk_flask.roster.package.problems_by_cause import RowProblems
 
 __all__ = ["DataFile", "ReadingOptions", "delimiter_problem", "tolerance_warning"]
 

@@ -15,7 +15,7 @@ from chalk_flask.oneroster.csv.diagnosis import LIST_HINT, identifier_hint, stra
 from chalk_flask.oneroster.csv.identifiers import CHANGED_FILE_HINT, CHANGED_ID_HINT, difference, normalized_id
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
-from chalk_flask.roster.changes import provenance
+from chalk_flask.roster.changes import grade_tool_records
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblem
 from chalk_flask.roster.package.quarantine import Quarantine
@@ -186,7 +186,7 @@ class ReferenceChecker:
         """Return the ids of all records of a collection that are active after the import."""
         if self._modes.get(target) == "bulk":
             listed: Set[str] = self.active_ids.get(target, set())
-            return listed | self._ids_of_tools(target) if target in provenance.WRITABLE_COLLECTIONS else listed
+            return listed | self._ids_of_tools(target) if target in grade_tool_records.WRITABLE_COLLECTIONS else listed
         changed = self._active_after.get(target, {})
         unchanged = self._active_stored(target).difference(changed)
         return unchanged.union(key for key, is_active in changed.items() if is_active)
@@ -262,7 +262,7 @@ class ReferenceChecker:
     def _ids_of_tools(self, name: str) -> frozenset[str]:
         """Return the ids of records of grade tools that stay, although their bulk file does not have them."""
         if name not in self._tool_ids:
-            tools = frozenset(self._stored.keys(name, And((ACTIVE_ONLY, provenance.written_by_tools(name)))))
+            tools = frozenset(self._stored.keys(name, And((ACTIVE_ONLY, grade_tool_records.written_by_tools(name)))))
             self._tool_ids[name] = tools - self.deleted_ids.get(name, frozenset())
         return self._tool_ids[name]
 
@@ -271,7 +271,7 @@ class ReferenceChecker:
         file, header, target = source
         if not is_active and self._is_known(target, key):
             return
-        if target in provenance.WRITABLE_COLLECTIONS and key in self._ids_of_tools(target):
+        if target in grade_tool_records.WRITABLE_COLLECTIONS and key in self._ids_of_tools(target):
             return
         yield self.dangling_reference(file, header, target, key, row)
 

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from backends import Record
-from chalk_flask.roster.changes import provenance
+from chalk_flask.roster.changes import grade_tool_records
 from tests.api.writes.conftest import (
     FORBIDDEN,
     INVALID,
@@ -303,7 +303,7 @@ def test_category_with_a_note_of_an_earlier_version_has_no_owner(filled: Flask) 
     assert tool.send("/categories/mine", {"category": {"title": "Quiz"}}).status_code == 201
     values = {"collection": "categories", "record": "mine"}
     with services_of(filled).store.write("default") as transaction:
-        transaction.put(provenance.COLLECTION, [Record("categories/mine", orjson.dumps(values), values)])
+        transaction.put(grade_tool_records.COLLECTION, [Record("categories/mine", orjson.dumps(values), values)])
     error_message(tool.send("/categories/mine", {"category": {"title": "Mine"}}), 403, *FORBIDDEN)
     assert Tool(filled).send("/categories/mine", {"category": {"title": "Ours"}}).status_code == 200
 

@@ -14,7 +14,7 @@ import pytest
 from backends import Backend, Record, open_store
 from chalk_flask.oneroster.resource_type import with_timestamp, without_timestamp
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
-from chalk_flask.roster.integrity.canonical_form import CanonicalForm
+from chalk_flask.roster.integrity.canonical_form_check import CanonicalForm
 from chalk_flask.roster.integrity.checker import IntegrityReport, check_store
 from chalk_flask.storage import COLLECTIONS
 

@@ -13,8 +13,8 @@ from chalk_flask.console.pages.roster.catalog import find_collection
 from chalk_flask.console.pages.roster.rows import ChangedField, changed_fields, read_references
 from chalk_flask.console.stored_records import render_stored
 from chalk_flask.roster.changes.change_history import PastChange, changes_of
+from chalk_flask.roster.changes.grade_tool_records import credential_of, find_note
 from chalk_flask.roster.changes.history_retention import history_cutoff, history_days
-from chalk_flask.roster.changes.provenance import credential_of, find_note
 from chalk_flask.roster.changes.sequence import sequence_of
 from chalk_flask.roster.imports.history import find_run, find_run_with_timestamp
 from chalk_flask.times import utc_now

@@ -11,7 +11,7 @@ import pytest
 
 from backends import open_store
 from chalk_flask import create_app
-from chalk_flask.data_folder import bind_data_folder, bind_if_created, check_data_folder
+from chalk_flask.data_folder_binding import bind_data_folder, bind_if_created, check_data_folder
 from chalk_flask.settings import Settings, SettingsError, load_settings
 from chalk_flask.settings.data_folder import STORE_ID_FILE
 from chalk_flask.settings.storage_location import storage_location

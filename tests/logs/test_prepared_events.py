@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from chalk_flask.logs import FrequentEvent, log_event
+from chalk_flask.logs import PreparedEvent, log_event
 from chalk_flask.logs.events import LogValue
 from chalk_flask.logs.formatters import JsonFormatter, PlainFormatter
 
@@ -22,7 +22,7 @@ def test_message_is_the_same_as_that_of_another_event(
     formatter: logging.Formatter, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    event = FrequentEvent(log, logging.INFO, "request.completed", "answered", **SHARED)
+    event = PreparedEvent(log, logging.INFO, "request.completed", "answered", **SHARED)
     event.log(**VARYING)
     log_event(log, logging.INFO, "request.completed", "answered", **SHARED, **VARYING)
     frequent, other = caplog.records
@@ -41,10 +41,10 @@ def _members(line: str) -> object:
 
 def test_message_below_the_level_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    FrequentEvent(log, logging.INFO, "request.completed", "answered").log()
+    PreparedEvent(log, logging.INFO, "request.completed", "answered").log()
     assert not caplog.records
 
 
 def test_unknown_event_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"unknown log event 'request\.lost'"):
-        FrequentEvent(log, logging.INFO, "request.lost", "lost")
+        PreparedEvent(log, logging.INFO, "request.lost", "lost")

@@ -9,14 +9,14 @@ from typing import Final
 
 from chalk_flask.logs.events import LogValue, make_record, members_of
 
-__all__ = ["FrequentEvent", "frequent_event_of", "varying_members_of"]
+__all__ = ["PreparedEvent", "frequent_event_of", "varying_members_of"]
 
 _FREQUENT_EVENT: Final = "frequent_event"
 _VARYING: Final = "varying_members"
 """Names of the attributes of a log record."""
 
 
-class FrequentEvent:
+class PreparedEvent:
     """Event with members that all of its messages share. Thread-safe.
 
     A message takes less time than with `log_event`: it copies a prepared record, and formatters encode the shared
@@ -47,9 +47,9 @@ class FrequentEvent:
             self._logger.handle(record)
 
 
-def frequent_event_of(record: logging.LogRecord) -> FrequentEvent | None:
+def frequent_event_of(record: logging.LogRecord) -> PreparedEvent | None:
     """Return the frequent event of a record; None if its event is not frequent, or if it has none."""
-    event: FrequentEvent | None = record.__dict__.get(_FREQUENT_EVENT)
+    event: PreparedEvent | None = record.__dict__.get(_FREQUENT_EVENT)
     return event
 
 
