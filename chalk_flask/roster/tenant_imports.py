@@ -92,8 +92,9 @@ def run_import(
     """
     options = _import_options(store, settings, tenant, choices)
     wanted = _wanted_events(store, tenant)
-    parameters.setdefault("on_commit", partial(_record_commit, wanted))
-    parameters.setdefault("on_hold", partial(_record_hold, wanted))
+    user = parameters.get("requested_by", "")
+    parameters.setdefault("on_commit", partial(_record_commit, wanted, user))
+    parameters.setdefault("on_hold", partial(_record_hold, wanted, user))
     days = history_days(store, tenant, settings.history_days)
     parameters.setdefault("keeps_history", days > 0)
     report = import_package(ExistingTenantStore(store), tenant, path, options, **parameters)
@@ -190,23 +191,24 @@ def _remove_expired_history(store: RosterStore, tenant: str, days: int) -> None:
         remove_expired_history(ExistingTenantStore(store), tenant, days, utc_now())
 
 
-def _record_commit(wanted: Collection[str], report: ImportReport, transaction: Transaction) -> None:
+def _record_commit(wanted: Collection[str], user: str, report: ImportReport, transaction: Transaction) -> None:
     """Record the counts of an import in the audit log."""
     counts: dict[str, Any] = report.to_dict()["total"]
     counts |= {"purged": report.purged, "quarantined": sum(report.quarantined.values())}
-    record_event(transaction, report.tenant, "import.committed", **counts, run=report.run)
+    record_event(transaction, report.tenant, "import.committed", **counts, run=report.run, by=user)
     enqueue_committed(wanted, report, transaction)
 
 
-def _record_hold(wanted: Collection[str], report: ImportReport, transaction: Transaction) -> None:
+def _record_hold(wanted: Collection[str], user: str, report: ImportReport, transaction: Transaction) -> None:
     files = sorted({exceeded.file for exceeded in report.exceeded})
-    record_event(transaction, report.tenant, "import.held", run=report.run, files=files, expires=report.expires)
+    expires = report.expires
+    record_event(transaction, report.tenant, "import.held", run=report.run, files=files, expires=expires, by=user)
     enqueue_held(wanted, report, transaction)
 
 
 def _record_approval(wanted: Collection[str], user: str, report: ImportReport, transaction: Transaction) -> None:
     record_event(transaction, report.tenant, "import.approved", run=report.run, by=user)
-    _record_commit(wanted, report, transaction)
+    _record_commit(wanted, user, report, transaction)
 
 
 def _record_discard(run: ImportRun, transaction: Transaction) -> None:

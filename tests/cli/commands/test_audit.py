@@ -54,6 +54,7 @@ def test_import_event_has_counts(run: RunCommand, invalid_package: Path) -> None
     [committed] = run("audit", "--json").json["entries"]
     assert committed["event"] == "import.committed"
     assert committed["created"] == committed["rows"] > 100
+    assert committed["by"]
     assert (committed["deleted"], committed["purged"]) == (0, 0)
     assert "package" not in str(committed)
 

@@ -208,6 +208,7 @@ def test_hold_approval_and_discard_are_audited(run: RunCommand, tmp_path: Path) 
     second = run("import", tmp_path / "some.zip", "--json").json["run"]
     run("imports", "approve", second)
     entries = run("audit", "--json").json["entries"]
+    assert all(entry["by"] for entry in entries)
     import_events = [(entry["event"], entry["run"]) for entry in entries if entry["event"].startswith("import.")]
     assert [event for event, _ in import_events] == [
         *("import.committed", "import.held", "import.discarded"),

@@ -75,6 +75,18 @@ def test_zip_and_folder_give_the_same_records(load: Load, tmp_path: Path, store:
     load(store, PackageBuilder().zip(tmp_path / "package.zip"), "unchanged")
 
 
+@pytest.mark.reading("I-03")
+def test_order_of_metadata_columns_changes_no_record(store: Backend, load: Load) -> None:
+    package = PackageBuilder()
+    cells = {"metadata.room": "7", "metadata.wing": "B"}
+    package.extra["classes"] = ["metadata.room", "metadata.wing"]
+    load(store, package.set("classes", "class-1", **cells))
+    package.extra["classes"] = ["metadata.wing", "metadata.room"]
+    load(store, package, "unchanged")
+    load(store, package.set("classes", "class-1", **{"metadata.room": "B", "metadata.wing": "7"}))
+    assert orjson.loads(bodies(store)["classes"]["class-1"])["metadata"] == {"room": "B", "wing": "7"}
+
+
 def test_members_have_the_order_of_the_standard(store: Backend, load: Load) -> None:
     package = PackageBuilder()
     package.extra["classes"] = ["metadata.room"]
