@@ -270,7 +270,7 @@ def _summary_text(summary: TenantSummary) -> str:
         f"demographics  {'yes' if tenant.demographics else 'no'}",
         *_setting_lines(tenant),
         f"records       {_counts_text(summary.records) or 'no active records'}",
-        *(f"{kind:<14}{number}" for kind, number in summary.credentials.items()),
+        *(f"{kind:<13} {number}" for kind, number in summary.credentials.items()),
     ]
     return "\n".join(lines)
 

@@ -88,13 +88,12 @@ def _bar(x: float, width: float, value: int, top: int, series: int, name: str) -
 
 def _grid(top: int) -> list[GridLine]:
     usable = HEIGHT - TOP - BOTTOM
-    values = sorted({round(top * line / GRID_LINES) for line in range(GRID_LINES + 1)})
+    values = range(0, top + 1, top // GRID_LINES)
     return [GridLine(round(HEIGHT - BOTTOM - usable * value / top, 1), format_number(value)) for value in values]
 
 
 def _round_up(value: int) -> int:
-    """Return the next number with one or two leading digits: 4, 40, 45, 450."""
-    if value <= GRID_LINES:
-        return GRID_LINES
-    unit = 10 ** (len(str(value)) - 1) // 2 or 1
-    return math.ceil(value / unit) * unit
+    """Return the top of a chart for its largest value: GRID_LINES equal steps, each a digit followed by zeros."""
+    step = max(math.ceil(value / GRID_LINES), 1)
+    unit = 10 ** (len(str(step)) - 1)
+    return GRID_LINES * math.ceil(step / unit) * unit

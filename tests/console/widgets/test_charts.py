@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import pytest
 from flask import Flask, render_template_string
@@ -21,6 +22,14 @@ def test_bars_are_within_the_picture(values: list[int]) -> None:
         assert bar.y + bar.height <= HEIGHT
     assert len(chart.ticks) <= 8
     assert chart.grid[0].label == "0"
+
+
+@pytest.mark.parametrize(("largest", "top"), [(0, "4"), (1, "4"), (9, "12"), (12, "12"), (190, "200"), (250, "280")])
+def test_lines_of_the_grid_have_equal_distances(largest: int, top: str) -> None:
+    grid = bar_chart("Title", ["day"], {"One": [largest]}).grid
+    values = [int(line.label) for line in grid]
+    assert (len(grid), grid[-1].label) == (5, top)
+    assert len({second - first for first, second in pairwise(values)}) == 1
 
 
 def test_heights_are_proportional() -> None:
