@@ -95,5 +95,5 @@ def _grid(top: int) -> list[GridLine]:
 def _round_up(value: int) -> int:
     """Return the top of a chart for its largest value: GRID_LINES equal steps, each a digit followed by zeros."""
     step = max(math.ceil(value / GRID_LINES), 1)
-    unit = 10 ** (len(str(step)) - 1)
+    unit: int = 10 ** (len(str(step)) - 1)
     return GRID_LINES * math.ceil(step / unit) * unit
