@@ -106,7 +106,7 @@ class SharedState:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Return a connection. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         # No commit waits for the disk. In WAL mode, a loss of power can then lose the last commits, but not the file.
