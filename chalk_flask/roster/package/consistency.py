@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 import orjson
 
-from backends import And, Compare, In, Snapshot, Value, batched
+from backends import And, Compare, In, Query, Snapshot, Value, batched
 from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
@@ -158,10 +158,14 @@ class ConsistencyChecker:
         """Yield the rows with a primary teacher whose class keeps a stored primary teacher too."""
         is_primary = (Compare("role", "=", "teacher"), Compare("primary", "=", "true"), ACTIVE_ONLY)
         for batch in batched(self._primary_teachers, BATCH_SIZE):
-            keys = list(self._stored.keys("enrollments", And((In("class.sourcedId", tuple(batch)), *is_primary))))
-            others = self._stored.get_many("enrollments", [key for key in keys if key not in ids])
-            enrollments = map(orjson.loads, others.values())
-            teachers = {(other["class"]["sourcedId"], other["user"]["sourcedId"]) for other in enrollments}
+            # `keys` would read all enrollments in the order of their keys.
+            query = Query("enrollments", And((In("class.sourcedId", tuple(batch)), *is_primary)))
+            others = orjson.loads(b"[%b]" % self._stored.find(query).body())
+            teachers = {
+                (other["class"]["sourcedId"], other["user"]["sourcedId"])
+                for other in others
+                if other["sourcedId"] not in ids
+            }
             for class_id in {class_id for class_id, user in teachers if user != self._primary_teachers[class_id].user}:
                 row, key, _ = self._primary_teachers[class_id]
                 for error in self._second_primary(class_id, row):
