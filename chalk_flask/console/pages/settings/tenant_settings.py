@@ -92,7 +92,8 @@ class TenantForm(ConsoleForm):
         "Days to keep the change history",
         HISTORY_DAYS,
         "The page of a record shows its changes with their former values, which include names and other personal data."
-        " Enter 0 for no history. Leave it empty for the setting of the service.",
+        " Enter 0 for no history: stored changes are then deleted within an hour. Leave it empty for the setting of the"
+        " service.",
     )
 
     def changes_of(self, tenant: Tenant) -> dict[str, Any]:
