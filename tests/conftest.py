@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -41,6 +43,31 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _without_chalk_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CHALK_")]:
         monkeypatch.delenv(name)
+
+
+class _OwnRecords(logging.Filter):
+    """Filter of the records that threads other than the given ones write."""
+
+    def __init__(self, others: frozenset[threading.Thread]) -> None:
+        super().__init__()
+        self._others = others
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return threading.current_thread() not in self._others
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_earlier_tests() -> frozenset[threading.Thread]:
+    return frozenset(threading.enumerate()) - {threading.current_thread()}
+
+
+@pytest.fixture
+def caplog(
+    caplog: pytest.LogCaptureFixture, _threads_of_earlier_tests: frozenset[threading.Thread]
+) -> Iterator[pytest.LogCaptureFixture]:
+    """Captured log without the records of threads that earlier tests started and left running."""
+    with caplog.filtering(_OwnRecords(_threads_of_earlier_tests)):
+        yield caplog
 
 
 def url_in(folder: Path, backend: str) -> str:
