@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def create_application(arguments: Mapping[str, object]) -> Flask:
     app.extensions["chalk"] = services
     api.register(app, services)
     monitoring.register(app, services)
-    openapi.register(app, services)
+    openapi.register(app, services, partial(monitoring.sections, settings))
     if settings.console:
         from chalk_flask import console  # its libraries take time to import
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from apispec import APISpec
@@ -50,21 +50,21 @@ from chalk_flask.openapi.responses import (
     header_refs,
     statuses_of,
 )
-from chalk_flask.openapi.security import TOKEN_PATH, TOKEN_SCHEMAS, security_of, security_schemes, token_operation
+from chalk_flask.openapi.sections import BASE_URL, TOKEN_PATH, TOKEN_SECTION, Section, imports_section
+from chalk_flask.openapi.security import security_of, security_schemes
 from chalk_flask.roster.gradebook.payload import OPTIONAL_FIELDS
 
-__all__ = ["BASE_URL", "build_document"]
+__all__ = ["build_document"]
 
 OPENAPI_VERSION = "3.1.1"
 
-BASE_URL = "{{base_url}}"
-"""Text in the document that stands for the URL at which the application is mounted."""
-
 DESCRIPTION = """\
-Rosters, resources and gradebook of OneRoster 1.1, with a change feed.
+Rosters, resources and gradebook of OneRoster 1.1, with a change feed. The service also has imports, a token endpoint,
+and pages for monitoring.
 
-Every path exists below both API roots, which differ in the page of a request without `limit`. It also exists below
-`/sis` of each root, and `lineitems` is accepted for `lineItems`.
+Every path of OneRoster exists below both API roots, which differ in the page of a request without `limit`. It also
+exists below `/sis` of each root, and `lineitems` is accepted for `lineItems`. Other operations have a server of their
+own.
 
 Send an API token or an access token as a bearer token. Requests that are signed with OAuth 1.0a are accepted too.
 """
@@ -76,10 +76,14 @@ SINGLE_HEADERS = ("X-Count", "X-Total-Count", "ETag")
 COLLECTION_HEADERS = (*SINGLE_HEADERS, "Link")
 
 
-def build_document(max_limit: int) -> JSONObject:
-    """Return the document, with BASE_URL in all addresses. `max_limit` is the setting of this name."""
+def build_document(max_limit: int, sections: Sequence[Section] = ()) -> JSONObject:
+    """Return the document, with BASE_URL in all addresses.
+
+    `max_limit` is the setting of this name. `sections` describe paths of packages above this one.
+    """
     with example_roster() as examples:
-        return _DocumentBuilder(examples, max_limit).build()
+        own_sections = (imports_section(examples.report), TOKEN_SECTION)
+        return _DocumentBuilder(examples, max_limit).build([*own_sections, *sections])
 
 
 class _DocumentBuilder:
@@ -102,15 +106,16 @@ class _DocumentBuilder:
         root_url = BASE_URL + SERVED_ROOTS[0].path
         self._records = {name: examples.record(each, root_url) for name, each in RESOURCES.items()}
 
-    def build(self) -> JSONObject:
-        """Return the document."""
+    def build(self, sections: Sequence[Section]) -> JSONObject:
+        """Return the document with these sections after the operations of OneRoster."""
         self._add_shared_components()
         for resource_type in RESOURCES.values():
             self._add_resource_type(resource_type)
         self._add_feed()
         for operation in OPERATIONS.values():
             self._add_operation(operation)
-        self._add_token_endpoint()
+        for section in sections:
+            self._add_section(section)
         return self._spec.to_dict()
 
     def _add_shared_components(self) -> None:
@@ -121,7 +126,7 @@ class _DocumentBuilder:
             components.header(name, header)
         for name, parameter in {**SHARED_PARAMETERS, LIMIT: limit_parameter(self._max_limit)}.items():
             components.parameter(name, parameter["in"], parameter)
-        for name, schema in {"StatusInfo": STATUS_ENTRY_SCHEMA, "Error": ERROR_SCHEMA, **TOKEN_SCHEMAS}.items():
+        for name, schema in {"StatusInfo": STATUS_ENTRY_SCHEMA, "Error": ERROR_SCHEMA}.items():
             components.schema(name, schema)
         for status in STATUS_REASONS:
             components.response(error_component(status), error_response(status))
@@ -181,7 +186,7 @@ class _DocumentBuilder:
             "summary": summary_of(operation.name),
             "description": _description(operation),
             "tags": [operation.group],
-            "security": security_of(operation),
+            "security": security_of(operation.scopes),
             "parameters": parameters_of(operation, ids),
             "responses": {**self._ok_responses(operation), **_error_responses(operation)},
         }
@@ -226,10 +231,13 @@ class _DocumentBuilder:
         example = {name: _request_record(operation.resource_type, self._records[operation.resource_type.name])}
         return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
-    def _add_token_endpoint(self) -> None:
-        self._spec.tag({"name": "token", "description": "Access tokens of OAuth clients."})
-        operation = {**token_operation(), "servers": [{"url": BASE_URL}]}
-        self._spec.path(TOKEN_PATH, operations={"post": operation})
+    def _add_section(self, section: Section) -> None:
+        self._spec.tag({"name": section.name, "description": section.description})
+        for name, schema in section.schemas.items():
+            self._spec.components.schema(name, schema)
+        for each in section.operations:
+            operation = {**each.content, "tags": [section.name], "servers": [{"url": BASE_URL}]}
+            self._spec.path(each.path, operations={each.method.lower(): operation})
 
 
 def _field_schema(_: OpenAPIConverter, field: fields.Field[Any], **__: object) -> JSONSchema:

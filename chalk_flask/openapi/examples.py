@@ -15,11 +15,11 @@ from chalk_flask.api.routes import ReadRoute
 from chalk_flask.oneroster.resource_type import ResourceType, with_timestamp, without_timestamp
 from chalk_flask.openapi.operations import Operation
 from chalk_flask.permissions.policy import UNRESTRICTED
-from chalk_flask.roster.imports import ImportOptions, import_package
+from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
 from chalk_flask.serialization import DocumentSerializer
 from chalk_flask.storage import COLLECTIONS
 
-__all__ = ["ExampleRoster", "example_roster"]
+__all__ = ["TENANT", "TIMESTAMP", "ExampleRoster", "example_roster"]
 
 TENANT = "default"
 TIMESTAMP = "2026-08-17T06:00:00.000Z"
@@ -34,16 +34,16 @@ def example_roster() -> Iterator[ExampleRoster]:
     """Yield the roster of the sample district."""
     with open_store("memory:", COLLECTIONS) as store:
         with as_file(files("chalk_flask") / "demo") as folder:
-            import_package(store, TENANT, folder, ImportOptions())
+            report = import_package(store, TENANT, folder, ImportOptions())
         with store.read(TENANT) as snapshot:
-            yield ExampleRoster(snapshot)
+            yield ExampleRoster(snapshot, report)
 
 
 class ExampleRoster:
-    """Roster from which the examples of the description are taken."""
+    """Roster from which the examples of the description are taken. `report` is that of its import."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, report: ImportReport) -> None:
+        self._snapshot, self.report = snapshot, report
 
     def record(self, resource_type: ResourceType, root_url: str) -> Mapping[str, Any]:
         """Return the first record of a resource type, as it is served below an API root."""

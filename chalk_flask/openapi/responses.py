@@ -60,7 +60,7 @@ HEADERS: Mapping[str, JSONObject] = {
         ("X-Total-Count", _COUNT, "Number of all matching records."),
         ("Link", _TEXT, "URLs of the first, previous, next and last page (RFC 8288)."),
         ("ETag", _TEXT, "Version of the response. Send it as `If-None-Match` to get 304 if nothing has changed."),
-        ("Location", _URL, "URL of the new record."),
+        ("Location", _URL, "URL of the new record, or of the job."),
         ("WWW-Authenticate", _TEXT, "Kind of credential that is required."),
         ("Allow", _TEXT, "Methods that the path supports."),
         ("Retry-After", _COUNT, "Seconds to wait."),
@@ -130,9 +130,9 @@ def error_component(status: int) -> str:
     return f"Error{status}"
 
 
-def error_response(status: int, schema: str = "Error") -> JSONObject:
-    """Return the response of a status, with an example of its body."""
-    reason = STATUS_REASONS[status]
+def error_response(status: int, schema: str = "Error", reason: str = "") -> JSONObject:
+    """Return the response of a status, with an example of its body. The reason defaults to that of the status."""
+    reason = reason or STATUS_REASONS[status]
     media: JSONObject = {"schema": schema_ref(schema)}
     if schema == "Error":
         media["example"] = _example(status)

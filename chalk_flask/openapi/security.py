@@ -1,50 +1,15 @@
-"""Security schemes, and the operation that issues access tokens."""
+"""Security schemes, and the credentials that operations require."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from chalk_flask.api.oauth2 import token_endpoint
-from chalk_flask.api.oauth2.token_request import CLIENT_CREDENTIALS, FORM_CONTENT_TYPE
-from chalk_flask.openapi.json_schemas import JSONObject, schema_ref
-from chalk_flask.openapi.operations import Operation
-from chalk_flask.openapi.responses import TOKEN_STATUSES, error_response, header_refs
-from chalk_flask.permissions.scopes import ALL, DESCRIPTIONS
+from chalk_flask.openapi.json_schemas import JSONObject
+from chalk_flask.permissions.scopes import DESCRIPTIONS, KNOWN
 
-__all__ = ["TOKEN_PATH", "TOKEN_SCHEMAS", "security_of", "security_schemes", "token_operation"]
+__all__ = ["API_TOKEN", "CLIENT_SECRET", "METRICS_TOKEN", "OAUTH2", "security_of", "security_schemes"]
 
-API_TOKEN, OAUTH2, CLIENT_SECRET = "apiToken", "oauth2", "clientSecret"
-TOKEN_PATH = token_endpoint.PATHS[0]
-
-TOKEN_SCHEMAS: Mapping[str, JSONObject] = {
-    "AccessToken": {
-        "type": "object",
-        "required": ["access_token", "token_type", "expires_in", "scope"],
-        "properties": {
-            "access_token": {"type": "string"},
-            "token_type": {"const": "bearer"},
-            "expires_in": {"type": "integer", "minimum": 1, "description": "Seconds until the token expires."},
-            "scope": {"type": "string", "description": "Scopes of the token, separated by spaces."},
-        },
-    },
-    "TokenRequest": {
-        "type": "object",
-        "required": ["grant_type"],
-        "properties": {
-            "grant_type": {"const": CLIENT_CREDENTIALS},
-            "scope": {"type": "string", "description": "Requested scopes, separated by spaces. Default: all."},
-            "client_id": {"type": "string"},
-            "client_secret": {"type": "string", "description": "Secret, unless it is in the header Authorization."},
-            "client_assertion": {"type": "string", "description": "Signed JWT of the client (RFC 7523)."},
-            "client_assertion_type": {"type": "string"},
-        },
-    },
-    "TokenError": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
-    },
-}
+API_TOKEN, OAUTH2, CLIENT_SECRET, METRICS_TOKEN = "apiToken", "oauth2", "clientSecret", "metricsToken"
 
 
 def security_schemes(token_url: str) -> Mapping[str, JSONObject]:
@@ -59,34 +24,14 @@ def security_schemes(token_url: str) -> Mapping[str, JSONObject]:
             "type": "oauth2",
             "description": "Client id and secret, for which the token endpoint issues an access token.",
             "flows": {
-                "clientCredentials": {"tokenUrl": token_url, "scopes": {scope: DESCRIPTIONS[scope] for scope in ALL}}
+                "clientCredentials": {"tokenUrl": token_url, "scopes": {scope: DESCRIPTIONS[scope] for scope in KNOWN}}
             },
         },
         CLIENT_SECRET: {"type": "http", "scheme": "basic", "description": "Client id and secret."},
+        METRICS_TOKEN: {"type": "http", "scheme": "bearer", "description": "Token of the setting `metrics_token`."},
     }
 
 
-def security_of(operation: Operation) -> list[Mapping[str, list[str]]]:
-    """Return the alternative credentials of an operation: an API token, or an access token with one of its scopes."""
-    return [{API_TOKEN: []}, *({OAUTH2: [scope]} for scope in operation.scopes)]
-
-
-def token_operation() -> JSONObject:
-    """Return the operation that issues access tokens."""
-    return {
-        "operationId": "createAccessToken",
-        "summary": "Create access token",
-        "description": "OAuth 2 client credentials (RFC 6749, section 4.4). The client sends its id and secret, or a"
-        " signed assertion.",
-        "tags": ["token"],
-        "security": [{CLIENT_SECRET: []}, {}],
-        "requestBody": {"required": True, "content": {FORM_CONTENT_TYPE: {"schema": schema_ref("TokenRequest")}}},
-        "responses": {
-            200: {
-                "description": "Access token.",
-                "headers": header_refs(()),
-                "content": {"application/json": {"schema": schema_ref("AccessToken")}},
-            },
-            **{status: error_response(status, "TokenError") for status in TOKEN_STATUSES},
-        },
-    }
+def security_of(scopes: Iterable[str]) -> list[Mapping[str, list[str]]]:
+    """Return the alternative credentials of an operation: an API token, or an access token with one of these scopes."""
+    return [{API_TOKEN: []}, *({OAUTH2: [scope]} for scope in scopes)]

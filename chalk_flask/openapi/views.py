@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import orjson
 from flask import Blueprint, Response, request
@@ -13,6 +15,9 @@ from chalk_flask.openapi.docs_page import add_docs_page
 from chalk_flask.settings import Settings
 from chalk_flask.web_pages.static_files import StaticFile, static_response
 
+if TYPE_CHECKING:
+    from chalk_flask.openapi.sections import Section
+
 __all__ = ["DOCUMENT_PATH", "openapi_blueprint"]
 
 DOCUMENT_PATH = "/openapi.json"
@@ -21,10 +26,10 @@ MAX_CACHED_ADDRESSES = 8
 """Maximum number of addresses of the service for which the document is kept."""
 
 
-def openapi_blueprint(settings: Settings) -> Blueprint:
-    """Return a blueprint with the OpenAPI document and the API reference."""
+def openapi_blueprint(settings: Settings, sections: Callable[[], Sequence[Section]]) -> Blueprint:
+    """Return a blueprint with the OpenAPI document and the API reference. See `register` for `sections`."""
     blueprint = Blueprint("openapi", __name__, template_folder="templates")
-    document = _Document(settings.max_limit)
+    document = _Document(settings.max_limit, sections)
 
     def show_document() -> Response:
         file = document.file_for(request_base_url(request, settings.public_url))
@@ -40,8 +45,8 @@ def openapi_blueprint(settings: Settings) -> Blueprint:
 class _Document:
     """OpenAPI document as JSON. It is built at the first request, because that takes time. Thread-safe."""
 
-    def __init__(self, max_limit: int) -> None:
-        self._max_limit = max_limit
+    def __init__(self, max_limit: int, sections: Callable[[], Sequence[Section]]) -> None:
+        self._max_limit, self._sections = max_limit, sections
         self._lock = threading.Lock()
         self._template = b""
         self._files: LRUCache[str, StaticFile] = LRUCache(MAX_CACHED_ADDRESSES)
@@ -55,9 +60,10 @@ class _Document:
         return file
 
     def _create(self, base_url: str) -> StaticFile:
-        from chalk_flask.openapi.document import BASE_URL, build_document  # apispec takes time to import
+        from chalk_flask.openapi.document import build_document  # apispec takes time to import
+        from chalk_flask.openapi.sections import BASE_URL
 
         with self._lock:
-            self._template = self._template or orjson.dumps(build_document(self._max_limit))
+            self._template = self._template or orjson.dumps(build_document(self._max_limit, self._sections()))
         content = self._template.replace(BASE_URL.encode(), orjson.dumps(base_url)[1:-1])
         return StaticFile.of(content, "application/json")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from tests.api.conftest import consumer, served
+from tests.api.conftest import consumer, serve, served
 
-__all__ = ["consumer", "document", "served"]
+__all__ = ["consumer", "document", "serve", "served"]
 
 
 @pytest.fixture(scope="session")

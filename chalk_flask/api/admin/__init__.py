@@ -4,7 +4,18 @@
 """
 
 from chalk_flask.api.admin.body_limit import package_body_limit
+from chalk_flask.api.admin.package_body import IMPORT_PARAMETERS, ImportParameter
 from chalk_flask.api.admin.paths import ADMIN_ROOT
-from chalk_flask.api.admin.routes import ADMIN_ROUTES, AdminRoute, admin_blueprint
+from chalk_flask.api.admin.routes import ADMIN_ROUTES, IMPORT_ERRORS, AdminResult, AdminRoute, admin_blueprint
 
-__all__ = ["ADMIN_ROOT", "ADMIN_ROUTES", "AdminRoute", "admin_blueprint", "package_body_limit"]
+__all__ = [
+    "ADMIN_ROOT",
+    "ADMIN_ROUTES",
+    "IMPORT_ERRORS",
+    "IMPORT_PARAMETERS",
+    "AdminResult",
+    "AdminRoute",
+    "ImportParameter",
+    "admin_blueprint",
+    "package_body_limit",
+]

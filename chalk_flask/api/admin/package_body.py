@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from flask import Request
@@ -15,21 +16,44 @@ from chalk_flask.oneroster.fields.base import printable
 from chalk_flask.roster.tenant_imports import ImportChoices
 from chalk_flask.server import BODY_REJECTED_KEY
 
-__all__ = ["RETRY_SECONDS", "open_package", "parse_import_parameters"]
+__all__ = ["IMPORT_PARAMETERS", "RETRY_SECONDS", "ImportParameter", "open_package", "parse_import_parameters"]
 
 MAX_FORM_PARTS: Final = 10
 RETRY_SECONDS: Final = 60
 """Time after which a client may repeat a request that was rejected because of others, or of a full disk."""
 
 _FORM_TYPE: Final = "multipart/form-data"
-_BOOLEANS: Final = {"true": True, "false": False}
-_VALUES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "dry_run": _BOOLEANS,
-    "lenient": _BOOLEANS,
-    "strict": _BOOLEANS,
-    "invalid_rows": {"reject": "reject", "quarantine": "quarantine"},
+_BOOLEANS: Final[Mapping[str, Any]] = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class ImportParameter:
+    """Query parameter of an import. `values` are its values by the text of the request."""
+
+    values: Mapping[str, Any]
+    description: str
+
+    @property
+    def is_boolean(self) -> bool:
+        """True if the values are `true` and `false`."""
+        return self.values is _BOOLEANS
+
+
+IMPORT_PARAMETERS: Final[Mapping[str, ImportParameter]] = {
+    "dry_run": ImportParameter(_BOOLEANS, "Validate the package and report the changes without applying them."),
+    "lenient": ImportParameter(
+        _BOOLEANS, "Accept deviations from the standard, each with a warning. Default: the setting of the tenant."
+    ),
+    "strict": ImportParameter(
+        _BOOLEANS, "Treat references to the wrong type, contradictions and placeholders such as `#REF!` as errors."
+    ),
+    "invalid_rows": ImportParameter(
+        {"reject": "reject", "quarantine": "quarantine"},
+        "Treatment of invalid rows: reject the package, or set them aside and apply the others. Default: the setting of"
+        " the tenant.",
+    ),
 }
-"""Values of each parameter, by the text of the request."""
+"""Parameters of an import by name."""
 
 _TOO_LARGE_FORM = "The form has too many parts, or a field is too large. Send one file and nothing else."
 _INCOMPLETE_MESSAGE = "The body is shorter than its Content-Length. Nothing was changed. Send all of it."
@@ -51,9 +75,11 @@ def parse_import_parameters(params: MultiDict[str, str]) -> tuple[ImportChoices,
     """
     choices: dict[str, Any] = {}
     for name, texts in params.lists():
-        values = _VALUES.get(name)
-        if values is None:
-            raise ApiError(400, f"Unknown parameter {printable(name)}. The parameters are {', '.join(_VALUES)}.")
+        parameter = IMPORT_PARAMETERS.get(name)
+        if parameter is None:
+            names = ", ".join(IMPORT_PARAMETERS)
+            raise ApiError(400, f"Unknown parameter {printable(name)}. The parameters are {names}.")
+        values = parameter.values
         if len(texts) > 1 or texts[0] not in values:
             raise ApiError(400, f"{name} must be {' or '.join(values)}, once. It is {printable(', '.join(texts))}.")
         choices[name] = values[texts[0]]
