@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import schemathesis
+import urllib3
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import Status, events, from_schema
 from schemathesis.filters import FilterSet
@@ -27,6 +28,9 @@ from schemathesis.schemas import BaseSchema
 from chalk_flask.oneroster.fields.base import FilterPath
 from chalk_flask.openapi.operations import CHALK_ROOT, OPERATIONS
 from tests.conftest import BACKENDS, url_in
+from tests.openapi.contract_packages import package_strategy
+from tests.openapi.described import operations_of
+from tests.support.deliveries import wait_until
 from tests.support.paths import ROOT
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
@@ -35,15 +39,11 @@ MAX_WAIT_SECONDS = 1
 """Maximum of the parameter `wait` in requests, so that a run takes no time for waiting."""
 EXAMPLES_PER_ROUND = 100
 
-TOKEN_OPERATION = "createAccessToken"
-ALL_OPERATIONS = (
-    *OPERATIONS,
-    *(f"{operation.name}WithoutId" for operation in OPERATIONS.values() if operation.method == "PUT"),
-    TOKEN_OPERATION,
-)
-
 _VALUES = {"date": "2026-09-01", "datetime": "2026-09-01T00:00:00Z", "number": "5", "boolean": "true", "year": "2027"}
 _PREDICATES = ("=", "!=", "<", ">=", "~")
+
+schemathesis.openapi.media_type("application/zip", package_strategy())
+schemathesis.openapi.format("binary", package_strategy())
 
 
 @dataclass
@@ -73,17 +73,19 @@ def run_contract(
     max_examples: int,
     seed: int,
     root: str = "",
-    operations: Sequence[str] = ALL_OPERATIONS,
+    operations: Sequence[str] | None = None,
     phases: Sequence[str] = PHASES,
 ) -> ContractReport:
-    """Send requests to the service at a URL. `phases` are those of Schemathesis.
+    """Send requests to the service at a URL. `operations` is None for all. `phases` are those of Schemathesis.
 
-    They are below the API root `root`, or else the addresses of the document. The token endpoint is below neither root.
+    They are below the API root `root`, or else the addresses of the document. Operations with an address of their own
+    are left out below a root.
     """
     config = _config(token, max_examples, seed, url + root if root else None)
     config.projects.default.phases.update(phases=list(phases))
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
-    chosen = [name for name in operations if not (root and name == TOKEN_OPERATION)]
+    described = {each["operationId"]: each for _, _, each in operations_of(schema.raw_schema)}
+    chosen = [name for name in operations or described if not (root and "servers" in described[name])]
     included = FilterSet().with_include(operation_id=chosen)
     schema.filter_set = schema.config.operations.filter_set_with(include=included)
     return _run(schema)
@@ -179,16 +181,21 @@ def run_until(url: str, token: str, cases: int, seed: int) -> ContractReport:
 @contextmanager
 def demo_service(backend: str, folder: Path) -> Iterator[tuple[str, str]]:
     """Yield URL and token of a service with the sample district, a process of its own."""
-    command = [sys.executable, "-m", "chalk_flask", "demo", "--storage", url_in(folder, backend), "--port", "0"]
-    command += ["--data", str(folder / "data"), "--log-level", "error"]
+    command = [sys.executable, "-m", "tests.openapi.contract_server", url_in(folder, backend), str(folder / "data")]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
-            lines = iter(process.stdout.readline, "")
-            url = next(found[1] for line in lines if (found := re.search(r"Listening on (\S+)\.$", line)))
-            yield url, next(found[1] for line in lines if (found := re.search(r"Bearer (\w+)", line)))
+            url, token = process.stdout.readline().split()
+            wait_until(lambda: _is_ready(url))
+            yield url, token
         finally:
             process.terminate()
+
+
+def _is_ready(url: str) -> bool:
+    """Return True if `/readyz` is 200: the workers need a moment after the start."""
+    response = urllib3.request("GET", f"{url}/readyz", retries=False)
+    return response.status == 200
 
 
 if __name__ == "__main__":

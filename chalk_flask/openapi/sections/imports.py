@@ -22,7 +22,12 @@ DESCRIPTION = "Imports of packages by programs of the operator, with a credentia
 
 _COMMON_STATUSES: Final = (400, 401, 403, 429, 503)
 
-_FILE: Final[JSONSchema] = {"type": "string", "format": "binary", "description": "ZIP file with the CSV files."}
+_FILE: Final[JSONSchema] = {
+    "type": "string",
+    "format": "binary",
+    "minLength": 1,
+    "description": "ZIP file with the CSV files.",
+}
 _FORM: Final[JSONSchema] = {
     "type": "object",
     "required": ["package"],
