@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +35,9 @@ from bench.reads import (
     measure_walk,
     save_bodies,
 )
+from bench.rivals import RIVALS, measure_rivals
 from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
+from bench.soak import measure_soak
 from bench.webhooks import measure_webhooks
 
 READ_PARTS: Final = frozenset({"reads", "stream", "walk", "access"})
@@ -111,6 +114,22 @@ def _parser() -> argparse.ArgumentParser:
         help="compare reads of two more districts, as in --growth 10000 300000",
     )
     parser.add_argument(
+        "--rivals",
+        nargs="*",
+        choices=RIVALS,
+        help="compare with other programs, which are installed into a cache folder first [default: all]",
+    )
+    parser.add_argument(
+        "--soak",
+        type=float,
+        metavar="MINUTES",
+        help="run mixed load for this time, and measure memory and response times",
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the plot of --soak to this PNG file")
+    parser.add_argument(
+        "--processes", type=_positive, metavar="NUMBER", help="processes of --soak [default: that of chalk-flask serve]"
+    )
+    parser.add_argument(
         "--store",
         type=Path,
         metavar="FILE",
@@ -141,7 +160,7 @@ def _positive(text: str) -> int:
 
 
 def _measure(options: argparse.Namespace, load: LoadSettings, folder: Path) -> Iterator[Figure]:
-    parts = options.only or ([] if options.growth else PARTS)
+    parts = options.only or ([] if options.growth or options.soak or options.rivals is not None else PARTS)
     if parts:
         yield from _measure_parts(options, load, folder, parts)
     if options.growth:
@@ -149,6 +168,18 @@ def _measure(options: argparse.Namespace, load: LoadSettings, folder: Path) -> I
             stores = [_import_district(users, folder) for users in options.growth]
             small, large = (stack.enter_context(chalk_server(store)) for store in stores)
             yield from measure_growth(small, large, load)
+    if options.rivals is not None:
+        names = options.rivals or RIVALS
+        yield from measure_rivals(names, options.users, partial(_import_own_size, options, folder), folder, load)
+    if options.soak:
+        storage = _import_district(options.users, folder, options.store)
+        serve_options = ("--processes", str(options.processes)) if options.processes else ()
+        yield from measure_soak(storage, options.users, folder, options.soak, serve_options, options.plot)
+
+
+def _import_own_size(options: argparse.Namespace, folder: Path, users: int) -> str:
+    """Return the URL of a store with a district. --store names that of --users alone."""
+    return _import_district(users, folder, options.store if users == options.users else None)
 
 
 def _measure_parts(

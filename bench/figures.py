@@ -69,6 +69,13 @@ TARGETS: Final = {
     "availability.stream": Target("≤", 60),
     "availability.filter": Target("≤", 100),
     "availability.failed": Target("≤", 0),
+    "rivals.sqlalchemy.page": Target("≥", 20),
+    "rivals.datasette.page": Target("≥", 5),
+    "rivals.json-server.page": Target("≥", 4),
+    "rivals.yardstick.p99": Target("≤", 2.5),
+    "rivals.yardstick.collection": Target("≥", 0.35),
+    "soak.slope": Target("≤", 1),
+    "soak.failed": Target("≤", 0),
 }
 TARGETS_BY_PREFIX: Final = {
     "growth.": Target("≤", 1.5),
@@ -102,7 +109,7 @@ def describe_machine(users: int, load_tool: str) -> str:
     """Return the conditions of the measurement in a line."""
     return (
         f"{users:,} users, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version},"
-        f" load by {load_tool}"
+        f" load by {load_tool}, load average {os.getloadavg()[0]:.1f} at the start"
     )
 
 

@@ -11,19 +11,24 @@ import selectors
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, Literal, TypeAlias
+from itertools import cycle
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from bench.servers import BenchmarkError, Server
 
-__all__ = ["LoadTool", "choose_load_tool", "request_rate", "response_times"]
+__all__ = ["Load", "LoadTool", "choose_load_tool", "measure_load", "request_rate", "response_times"]
 
 LoadTool: TypeAlias = Literal["wrk", "python"]
 
 TIMEOUT_SECONDS: Final = 30.0
 CHECK_INTERVAL_SECONDS: Final = 0.1
+WRK_SCRIPT: Final = Path(__file__).with_name("wrk_paths.lua")
+SECONDS_PER_UNIT: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 _CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -38,9 +43,24 @@ def choose_load_tool(tool: Literal["auto", "wrk", "python"]) -> LoadTool:
     return "python"
 
 
+class Load(NamedTuple):
+    """Responses per second, and the 99th percentile of the response times in seconds."""
+
+    rate: float
+    p99_seconds: float
+
+
 def request_rate(tool: LoadTool, server: Server, path: str, connections: int, seconds: float) -> float:
     """Return the responses per second of that number of connections. Raises BenchmarkError unless all are 200."""
-    return (_rate_by_wrk if tool == "wrk" else _rate_by_python)(server, path, connections, seconds)
+    return measure_load(tool, server, [path], connections, seconds).rate
+
+
+def measure_load(tool: LoadTool, server: Server, paths: Sequence[str], connections: int, seconds: float) -> Load:
+    """Return the load that a server bears. The connections take the paths in turn, and begin again after the last.
+
+    Raises BenchmarkError unless all responses are 200.
+    """
+    return (_load_by_wrk if tool == "wrk" else _load_by_python)(server, paths, connections, seconds)
 
 
 def response_times(server: Server, path: str, connections: int, should_continue: Callable[[], bool]) -> list[float]:
@@ -48,7 +68,7 @@ def response_times(server: Server, path: str, connections: int, should_continue:
 
     Raises BenchmarkError unless all responses are 200.
     """
-    with _open_clients(server, path, connections) as (selector, clients):
+    with _open_clients(server, [path], connections) as (selector, clients):
         while should_continue():
             next_check = time.perf_counter() + CHECK_INTERVAL_SECONDS
             while time.perf_counter() < next_check:
@@ -56,34 +76,46 @@ def response_times(server: Server, path: str, connections: int, should_continue:
     return sorted(duration for client in clients for duration in client.durations)
 
 
-def _rate_by_wrk(server: Server, path: str, connections: int, seconds: float) -> float:
+def _load_by_wrk(server: Server, paths: Sequence[str], connections: int, seconds: float) -> Load:
     headers = [word for name, value in server.headers.items() for word in ("-H", f"{name}: {value}")]
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", *headers]
-    url = f"http://127.0.0.1:{server.port}{server.path}{path}"
-    output = subprocess.run([*command, url], capture_output=True, text=True, check=False).stdout
-    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    if match is None or "Non-2xx" in output or "Socket errors" in output:
-        raise BenchmarkError(f"wrk failed for {path}: {output}")
-    return float(match[1])
+    options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s", "--latency", *headers]
+    base_url = f"http://127.0.0.1:{server.port}"
+    if len(paths) == 1:
+        output = _run_wrk([*options, base_url + server.path + paths[0]])
+    else:
+        with tempfile.NamedTemporaryFile("w", encoding="ascii", suffix=".txt") as file:
+            file.writelines(f"{server.path}{path}\n" for path in paths)
+            file.flush()
+            output = _run_wrk([*options, "-s", str(WRK_SCRIPT), base_url, "--", file.name])
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    p99 = re.search(r"^ +99%\s+([\d.]+)(us|ms|s|m)\s*$", output, re.MULTILINE)
+    if rate is None or p99 is None or "Non-2xx" in output or "Socket errors" in output:
+        raise BenchmarkError(f"wrk failed for {paths[0]}: {output}")
+    return Load(float(rate[1]), float(p99[1]) * SECONDS_PER_UNIT[p99[2]])
 
 
-def _rate_by_python(server: Server, path: str, connections: int, seconds: float) -> float:
-    with _open_clients(server, path, connections) as (selector, clients):
+def _run_wrk(arguments: Sequence[str]) -> str:
+    return subprocess.run(["wrk", *arguments], capture_output=True, text=True, check=False).stdout
+
+
+def _load_by_python(server: Server, paths: Sequence[str], connections: int, seconds: float) -> Load:
+    with _open_clients(server, paths, connections) as (selector, clients):
         started = time.perf_counter()
         while (elapsed := time.perf_counter() - started) < seconds or not any(client.durations for client in clients):
             _handle_responses(selector)
-    return sum(len(client.durations) for client in clients) / elapsed
+    durations = sorted(duration for client in clients for duration in client.durations)
+    return Load(len(durations) / elapsed, durations[int(len(durations) * 0.99)])
 
 
 @contextmanager
 def _open_clients(
-    server: Server, path: str, connections: int
+    server: Server, paths: Sequence[str], connections: int
 ) -> Iterator[tuple[selectors.BaseSelector, list[_Client]]]:
     headers = {"Host": f"127.0.0.1:{server.port}", **server.headers}
-    lines = [f"GET {server.path}{path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-    request = "\r\n".join(lines).encode()
+    lines = "\r\n".join([*(f"{name}: {value}" for name, value in headers.items()), "", ""])
+    requests = cycle([f"GET {server.path}{path} HTTP/1.1\r\n{lines}".encode() for path in paths])
     with selectors.DefaultSelector() as selector:
-        clients = [_Client(server.port, request) for _ in range(connections)]
+        clients = [_Client(server.port, requests) for _ in range(connections)]
         for client in clients:
             selector.register(client.socket, selectors.EVENT_READ, client)
             client.send()
@@ -103,13 +135,13 @@ def _handle_responses(selector: selectors.BaseSelector) -> None:
 
 
 class _Client:
-    """Connection that records the duration of each response and then sends the next request."""
+    """Connection that records the duration of each response and then sends the next of the requests."""
 
-    def __init__(self, port: int, request: bytes) -> None:
+    def __init__(self, port: int, requests: Iterator[bytes]) -> None:
         self.durations: list[float] = []
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request = request
+        self._requests = requests
         self._buffer = bytearray(1 << 18)
         self._head = b""
         self._missing_bytes, self._sent_at = 0, 0.0
@@ -117,7 +149,7 @@ class _Client:
     def send(self) -> None:
         """Send a request."""
         self._head, self._missing_bytes, self._sent_at = b"", 0, time.perf_counter()
-        self.socket.sendall(self._request)
+        self.socket.sendall(next(self._requests))
 
     def read(self) -> None:
         """Read a part of the response; after the last part send the next request."""

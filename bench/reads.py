@@ -18,6 +18,7 @@ from bench.servers import BenchmarkError, Server, chalk_server, cpu_seconds_per_
 
 __all__ = [
     "LoadSettings",
+    "download",
     "measure_growth",
     "measure_observability",
     "measure_processes",
@@ -94,11 +95,11 @@ def measure_stream(server: Server, baseline: Server, rounds: int) -> Iterator[Fi
     """Yield the rate of the whole collection of users in one response, and the memory growth meanwhile."""
     response, _ = server.get("/users?limit=1")
     path = f"/users?limit={response.headers['X-Total-Count']}"
-    size, _ = _download(server, path)
+    size, _ = download(server, path)
     rates, growths = [], []
     for _ in range(rounds):
-        (_, seconds), growth_mb = memory_growth(server, lambda: _download(server, path))
-        rates.append((size / seconds, size / _download(baseline, f"/stream/{size}")[1]))
+        (_, seconds), growth_mb = memory_growth(server, lambda: download(server, path))
+        rates.append((size / seconds, size / download(baseline, f"/stream/{size}")[1]))
         growths.append(growth_mb)
     own_rate, baseline_rate = (median(pair[side] for pair in rates) / 1e6 for side in range(2))
     note = f"{own_rate:,.0f} MB/s over {baseline_rate:,.0f} for {size / 1e6:,.1f} MB"
@@ -106,7 +107,7 @@ def measure_stream(server: Server, baseline: Server, rounds: int) -> Iterator[Fi
     yield Figure("stream.memory", max(growths), "MiB of memory growth of the server meanwhile")
 
 
-def _download(server: Server, path: str) -> tuple[int, float]:
+def download(server: Server, path: str) -> tuple[int, float]:
     """Read one response as fast as possible and discard it; return bytes and seconds."""
     lines = [f"GET {server.path}{path} HTTP/1.1", "Host: 127.0.0.1", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in server.headers.items()]

@@ -6,11 +6,12 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ __all__ = [
     "counting_receiver",
     "cpu_seconds",
     "cpu_seconds_per_request",
+    "external_server",
+    "free_port",
     "memory_growth",
     "run_command",
 ]
@@ -134,6 +137,35 @@ def counting_receiver() -> Iterator[Server]:
         yield Server(process.pid, int(_wait_for_line(process.stdout, r"^(\d+)$")))
 
 
+@contextmanager
+def external_server(
+    command: Sequence[str | Path], port: int, log: Path, path: str = "", headers: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Run a program that listens on a port, and yield it when it accepts connections. Its output goes to the log."""
+    with (
+        log.open("wb") as output,
+        _start_process(*command, stdout=output, stderr=output) as process,
+        _terminate_at_end(process),
+    ):
+        end = time.monotonic() + STOP_TIMEOUT_SECONDS
+        while not _accepts_connections(port):
+            if process.poll() is not None or time.monotonic() > end:
+                raise BenchmarkError(f"{command[0]} does not listen: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+        yield Server(process.pid, port, path, headers or {})
+
+
+def free_port() -> int:
+    """Return a port that is free now, for a program that cannot choose one itself."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _accepts_connections(port: int) -> bool:
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
 def memory_growth(server: Server, work: Callable[[], Result]) -> tuple[Result, float]:
     """Return the result of the work and the largest memory growth of the server meanwhile, in MiB."""
     before = _anonymous_memory_mb(server.pid)
@@ -177,13 +209,15 @@ def _anonymous_memory_mb(pid: int) -> float:
     return int(match[1]) / 1024 if match else 0.0
 
 
-def _start_process(*args: str | Path, stderr: int | None = None) -> subprocess.Popen[str]:
+def _start_process(
+    *args: str | Path, stdout: int | IO[bytes] = subprocess.PIPE, stderr: int | IO[bytes] | None = None
+) -> subprocess.Popen[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
     return subprocess.Popen(
         [str(argument) for argument in args],
         cwd=ROOT,
         env=environ | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=stderr,
         text=True,
     )

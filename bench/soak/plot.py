@@ -1,0 +1,58 @@
+"""Plot of a soak test: memory above, response times below, both over minutes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.servers import BenchmarkError
+from bench.soak.memory import MemorySample
+
+__all__ = ["check_plot_library", "write_plot"]
+
+PERIODS: Final = 60
+"""Number of periods for which percentiles of response times are drawn."""
+
+
+def check_plot_library() -> None:
+    """Raise BenchmarkError if matplotlib is missing, so that a long measurement does not fail at its end."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise BenchmarkError("the plot needs matplotlib: pip install 'matplotlib>=3.10,<4'") from None
+
+
+def write_plot(
+    path: Path, samples: Sequence[MemorySample], reads: Sequence[tuple[float, float]], warm_up_seconds: float
+) -> None:
+    """Write the plot as PNG. The time before `warm_up_seconds` is shaded."""
+    from matplotlib.figure import Figure as Picture
+
+    picture = Picture(figsize=(9, 6), layout="constrained")
+    memory, times = picture.subplots(2, 1, sharex=True)
+    minutes = [sample.seconds / 60 for sample in samples]
+    memory.plot(minutes, [sample.resident for sample in samples], label="resident (RSS)", color="#b0b7c3", lw=0.8)
+    memory.plot(minutes, [sample.proportional for sample in samples], label="proportional (PSS)", color="#1f5fa8")
+    memory.set(ylabel="MiB, all processes", ylim=(0, None), title="Memory and response times under mixed load")
+    for share, color in ((0.5, "#1f5fa8"), (0.99, "#c2571a")):
+        points = _percentiles(reads, share)
+        times.plot([at / 60 for at, _ in points], [ms for _, ms in points], label=f"p{share * 100:g}", color=color)
+    times.set(ylabel="ms per read", xlabel="minutes", yscale="log")
+    for axes in (memory, times):
+        axes.axvspan(0, warm_up_seconds / 60, color="#eeeeee", zorder=0)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right")
+    picture.savefig(path, format="png", dpi=100)
+
+
+def _percentiles(reads: Sequence[tuple[float, float]], share: float) -> list[tuple[float, float]]:
+    """Return the middle of each period in seconds, and a percentile of its durations in milliseconds."""
+    length = max((at for at, _ in reads), default=0) / PERIODS
+    periods: dict[int, list[float]] = {}
+    for at, seconds in reads:
+        periods.setdefault(min(int(at / length), PERIODS - 1), []).append(seconds * 1e3)
+    return [
+        ((number + 0.5) * length, sorted(durations)[int(len(durations) * share)])
+        for number, durations in sorted(periods.items())
+    ]

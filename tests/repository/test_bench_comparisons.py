@@ -1,0 +1,118 @@
+"""Comparison with rivals and soak test of the benchmark. No duration is checked here."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bench.__main__ import main
+from bench.figures import Figure, missed_targets
+from bench.load_generator import measure_load
+from bench.rivals.contestants import QUESTIONS, own_requests
+from bench.rivals.data import choose_sample, count_records, write_datasette, write_json_server
+from bench.rivals.installation import install_rivals
+from bench.servers import BenchmarkError, Server, baseline_server
+from bench.soak.memory import MemorySample, memory_slope
+from tests.repository.test_bench import run_benchmark
+
+USERS = [
+    {"sourcedId": f"u{number}", "role": "teacher" if number % 3 else "student", "grades": ["07"]}
+    for number in range(400)
+]
+
+
+@pytest.fixture
+def static_server(tmp_path: Path) -> Iterator[Server]:
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(b"{}")
+    with baseline_server(tmp_path) as server:
+        yield server
+
+
+@pytest.mark.slow
+def test_rivals_compares_the_service_with_the_yardstick(tmp_path: Path) -> None:
+    output, figures = run_benchmark(tmp_path, "--users", "500", "--rivals", "yardstick")
+    kinds = [*QUESTIONS, "p99", "collection"]
+    assert figures.keys() == {f"rivals.yardstick.{kind}{suffix}" for kind in kinds for suffix in ("", ".one")}
+    assert all(value > 0 for value in figures.values())
+    assert "responses/s of one process over" in output
+
+
+@pytest.mark.slow
+def test_soak_counts_failures_and_writes_a_plot(tmp_path: Path) -> None:
+    plot = tmp_path / "soak.png"
+    output, figures = run_benchmark(tmp_path, "--users", "300", "--soak", "0.15", "--plot", str(plot))
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert figures.keys() == {"soak.slope", "soak.memory", "soak.p99", "soak.failed"}
+    assert figures["soak.failed"] == 0, output
+    assert figures["soak.memory"] > 10
+
+
+@pytest.mark.slow
+def test_paths_are_requested_in_turn_until_one_fails(static_server: Server) -> None:
+    assert measure_load("python", static_server, ["/one", "/two"], 2, 0.05).p99_seconds > 0
+    with pytest.raises(BenchmarkError, match="is not 200"):
+        measure_load("python", static_server, ["/one", "/two", "/three"], 2, 0.05)
+
+
+def test_rival_that_cannot_be_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BenchmarkError) as raised:
+        install_rivals(["yardstick", "json-server"], tmp_path / "cache")
+    assert str(raised.value) == (
+        "cannot install json-server: node and npm are not on PATH: apt-get install nodejs npm\n"
+        "To measure without it, name the others after --rivals."
+    )
+
+
+def test_unknown_rival_is_rejected_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["--rivals", "apache"])
+    assert raised.value.code == 2
+    assert "invalid choice: 'apache'" in capsys.readouterr().err
+
+
+def test_random_pages_are_full_and_known_to_key_paging() -> None:
+    sample = choose_sample(USERS)
+    ids = sorted(user["sourcedId"] for user in USERS)
+    assert (len(sample.ids), len(sample.offsets), len(sample.student_offsets)) == (200, 40, 40)
+    assert len({*sample.offsets}) > 10
+    assert max(sample.offsets) <= 300
+    assert [ids.index(key) + 1 for key in sample.after] == list(sample.offsets)
+    assert max(sample.student_offsets) <= sum(user["role"] == "student" for user in USERS) - 100
+    requests, collection = own_requests(sample)
+    assert (requests.keys(), collection) == (QUESTIONS.keys(), "/users?limit=400")
+
+
+def test_rivals_get_the_same_users(tmp_path: Path) -> None:
+    write_json_server(USERS, tmp_path / "users.json")
+    write_datasette(USERS, tmp_path / "users.db")
+    assert json.loads((tmp_path / "users.json").read_text())["users"][7] == {"id": "u7", **USERS[7]}
+    with closing(sqlite3.connect(tmp_path / "users.db")) as database:
+        rows = database.execute("SELECT count(*), max(grades) FROM users WHERE role = 'student'").fetchall()
+    assert rows == [(134, '["07"]')]
+
+
+def test_records_are_counted_in_each_format() -> None:
+    bodies = (b'{"users":[{},{}]}', b"[{},{},{}]", b'{"user":{"sourcedId":"a"}}', b'{"sourcedId":"a","id":"a"}')
+    assert [count_records(body) for body in bodies] == [2, 3, 1, 1]
+    with pytest.raises(BenchmarkError, match="contains no users"):
+        count_records(b'{"error":"no such table"}')
+
+
+def test_slope_of_memory_ignores_short_processes() -> None:
+    sizes = [100 + seconds / 600 + (200 if seconds % 60 < 8 else 0) for seconds in range(0, 1200, 2)]
+    samples = [MemorySample(2.0 * number, 3, size * 2, size) for number, size in enumerate(sizes)]
+    slope, mean = memory_slope(samples)
+    assert (round(slope * 600, 2), round(mean)) == (1, 101)
+
+
+def test_missed_comparison_is_reported() -> None:
+    figures = [Figure("rivals.datasette.page", 4.9, ""), Figure("rivals.datasette.page.one", 4.9, "no target")]
+    figures += [Figure("soak.slope", 1.1, ""), Figure("rivals.yardstick.p99", 2.5, "just met")]
+    assert [line.partition(" ")[0] for line in missed_targets(figures)] == ["rivals.datasette.page", "soak.slope"]
