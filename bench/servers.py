@@ -33,6 +33,7 @@ __all__ = [
     "external_server",
     "free_port",
     "memory_growth",
+    "process_family",
     "run_command",
 ]
 
@@ -190,6 +191,18 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time that a process has used so far, without its children."""
     # The number that clock_getcpuclockid(3) of Linux returns, whose times are more exact than those of /proc.
     return time.clock_gettime(~pid << 3 | 2)
+
+
+def process_family(pid: int) -> Iterator[int]:
+    """Yield the process and its descendants. A process may end meanwhile."""
+    yield pid
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = path.read_text(encoding="ascii").split()
+        except OSError:
+            continue
+        for child in children:
+            yield from process_family(int(child))
 
 
 def cpu_seconds_per_request(server: Server, path: str, seconds: float) -> float:

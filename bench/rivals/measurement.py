@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from bench.figures import Figure
 from bench.load_generator import Load, measure_load
@@ -19,7 +20,7 @@ from bench.reads import LoadSettings, download
 from bench.rivals.contestants import QUESTIONS, Contestant, check_responses, own_requests, rival_contestant
 from bench.rivals.data import choose_sample, read_users
 from bench.rivals.installation import Rival, cache_folder, install_rivals
-from bench.servers import chalk_server
+from bench.servers import chalk_server, cpu_seconds, process_family
 
 __all__ = ["measure_rivals"]
 
@@ -31,6 +32,13 @@ PERCENTILE_QUESTION: Final = "page"
 COLLECTION_ROUNDS: Final = 3
 
 Measured = TypeVar("Measured")
+
+
+class _Turn(NamedTuple):
+    """Load that a server bore, and the CPU time of all its processes for a request, in seconds."""
+
+    load: Load
+    cpu_seconds: float
 
 
 def measure_rivals(
@@ -78,28 +86,33 @@ def _measure_group(
 def _compare_question(
     question: str, own: Sequence[Contestant], rivals: Sequence[Contestant], load: LoadSettings
 ) -> Iterator[Figure]:
-    def measure(contestant: Contestant) -> Load:
-        return measure_load(load.tool, contestant.server, contestant.requests[question], load.connections, load.seconds)
+    def measure(contestant: Contestant) -> _Turn:
+        paths, started, before = contestant.requests[question], time.perf_counter(), _cpu_seconds(contestant)
+        measured = measure_load(load.tool, contestant.server, paths, load.connections, load.seconds)
+        requests = measured.rate * (time.perf_counter() - started)
+        return _Turn(measured, (_cpu_seconds(contestant) - before) / requests)
 
     rounds = _take_turns([*own, *rivals], measure, load.rounds)
     for rival in rivals:
         for contestant in own:
             name = f"rivals.{rival.name}.{question}" + _suffix(contestant)
             pairs = [(turn[contestant.name], turn[rival.name]) for turn in rounds]
-            ratios = sorted(first.rate / second.rate for first, second in pairs)
-            rates = [median(pair[side].rate for pair in pairs) for side in range(2)]
+            ratios = sorted(first.load.rate / second.load.rate for first, second in pairs)
+            rates = [median(pair[side].load.rate for pair in pairs) for side in range(2)]
+            costs = [median(pair[side].cpu_seconds for pair in pairs) * 1e6 for side in range(2)]
             note = f"{rates[0]:,.0f} responses/s of {contestant.name} over {rates[1]:,.0f}"
-            yield Figure(name, median(ratios), f"{note}; from {ratios[0]:.2f} to {ratios[-1]:.2f}")
+            note += f" ({ratios[0]:.3g} to {ratios[-1]:.3g}); {costs[0]:,.0f} µs of CPU each over {costs[1]:,.0f}"
+            yield Figure(name, median(ratios), note)
     if question == PERCENTILE_QUESTION:
         yield from _compare_percentiles(rounds, own, rivals)
 
 
 def _compare_percentiles(
-    rounds: Sequence[Mapping[str, Load]], own: Sequence[Contestant], rivals: Sequence[Contestant]
+    rounds: Sequence[Mapping[str, _Turn]], own: Sequence[Contestant], rivals: Sequence[Contestant]
 ) -> Iterator[Figure]:
     for rival in rivals:
         for contestant in own:
-            pairs = [(turn[contestant.name].p99_seconds, turn[rival.name].p99_seconds) for turn in rounds]
+            pairs = [(turn[contestant.name].load.p99_seconds, turn[rival.name].load.p99_seconds) for turn in rounds]
             times = [median(pair[side] for pair in pairs) * 1e3 for side in range(2)]
             note = f"{times[0]:.1f} ms of {contestant.name} over {times[1]:.1f}, 99th percentile of random pages"
             ratio = median(first / second for first, second in pairs)
@@ -118,6 +131,10 @@ def _compare_collections(own: Sequence[Contestant], rivals: Sequence[Contestant]
             note = f"{times[0]:.3f} s of {contestant.name} for the whole collection, {times[1]:.3f} s of the rival"
             ratio = median(second / first for first, second in pairs)
             yield Figure(f"rivals.{rival.name}.collection" + _suffix(contestant), ratio, note)
+
+
+def _cpu_seconds(contestant: Contestant) -> float:
+    return sum(cpu_seconds(pid) for pid in process_family(contestant.server.pid))
 
 
 def _suffix(contestant: Contestant) -> str:

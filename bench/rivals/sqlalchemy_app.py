@@ -110,6 +110,10 @@ class UserSchema(Schema):
     grades = fields.List(fields.String())
 
 
+user_schema = UserSchema()
+users_schema = UserSchema(many=True)
+
+
 def create_app(file: Path, token: str = "") -> Flask:
     """Return the application for a SQLite file. Clients send the token."""
     app = Flask(__name__)
@@ -130,13 +134,13 @@ def create_app(file: Path, token: str = "") -> Flask:
         total = db.session.scalar(db.select(db.func.count()).select_from(query.subquery()))
         limit, offset = request.args.get("limit", 100, int), request.args.get("offset", 0, int)
         users = db.session.scalars(query.options(*related).limit(limit).offset(offset))
-        response = jsonify(users=UserSchema(many=True).dump(users))
+        response = jsonify(users=users_schema.dump(users))
         response.headers["X-Total-Count"] = str(total)
         return response
 
     @app.get("/users/<key>")
     def get_user(key: str) -> Response:
-        return jsonify(user=UserSchema().dump(db.get_or_404(User, key, options=related)))
+        return jsonify(user=user_schema.dump(db.get_or_404(User, key, options=related)))
 
     return app
 

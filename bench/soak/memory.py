@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import linear_regression, median
 from typing import Final
 
+from bench.servers import process_family
+
 __all__ = ["MemorySample", "memory_slope", "sampling_memory"]
 
 INTERVAL_SECONDS: Final = 2.0
@@ -65,20 +67,8 @@ def memory_slope(samples: list[MemorySample]) -> tuple[float, float]:
 
 
 def _measure_memory(pid: int, seconds: float) -> MemorySample:
-    sizes = [size for process in _family(pid) if (size := _process_memory(process))]
+    sizes = [size for process in process_family(pid) if (size := _process_memory(process))]
     return MemorySample(seconds, len(sizes), sum(size[0] for size in sizes), sum(size[1] for size in sizes))
-
-
-def _family(pid: int) -> Iterator[int]:
-    """Yield the process and its descendants. A process may end meanwhile."""
-    yield pid
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = path.read_text(encoding="ascii").split()
-        except OSError:
-            continue
-        for child in children:
-            yield from _family(int(child))
 
 
 def _process_memory(pid: int) -> tuple[float, float] | None:
