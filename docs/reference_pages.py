@@ -19,7 +19,7 @@ from chalk_flask.oneroster.csv.tolerances import SYNONYM_WORDS, TOLERANCES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import NULL_WORDS
 from chalk_flask.openapi.responses import STATUS_REASONS
-from chalk_flask.settings import SETTINGS, example_toml
+from chalk_flask.settings import SETTINGS, Section, example_toml
 
 __all__ = ["PAGES", "api_page", "cli_page", "logs_page", "settings_page", "write_pages"]
 
@@ -29,7 +29,8 @@ EXAMPLE_SETTINGS = Path(__file__).parents[1] / "config" / "chalk.example.toml"
 _CLI_HEAD = """\
 # Command line
 
-`chalk-flask`, also `python -m chalk_flask`. This page contains the text of `--help` of each command.
+`chalk-flask`, also `python -m chalk_flask`. This page contains the text of `--help` of each command. Commands with many
+settings only name most of them: `--help-all` explains each, as [Settings](settings.md) does.
 
 With `--json` a command prints exactly one JSON object on stdout. An error is an object too:
 `{"error": "refused", "message": "..."}`. `error` is `refused`, `bad_settings`, `storage_failed`, `system_failed` or
@@ -209,8 +210,12 @@ def cli_page() -> str:
 
 def settings_page() -> str:
     """Return the page with every setting, its default and its meaning."""
-    rows = [(f"`{setting.name}`", _code(str(setting.default).lower()), setting.help) for setting in SETTINGS]
-    return "\n".join([_SETTINGS_HEAD, *_table(("Setting", "Default", "Meaning"), rows), ""])
+    lines = [_SETTINGS_HEAD]
+    for section in Section:
+        settings = [setting for setting in SETTINGS if setting.info.section == section]
+        rows = [(f"`{setting.name}`", _code(str(setting.default).lower()), setting.help) for setting in settings]
+        lines += [f"## {section}\n", *_table(("Setting", "Default", "Meaning"), rows), ""]
+    return "\n".join(lines)
 
 
 def api_page() -> str:

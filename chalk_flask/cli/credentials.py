@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from chalk_flask.cli.durations import duration_or_zero
+from chalk_flask.cli.durations import DURATION_OR_ZERO
 from chalk_flask.cli.errors import CommandError
 from chalk_flask.cli.options import (
     check_configured_tenant,
@@ -64,7 +64,7 @@ def overlap_option(help_text: str) -> Callable[[Function], Function]:
     return click.option(
         "--overlap",
         default="24h",
-        callback=duration_or_zero,
+        type=DURATION_OR_ZERO,
         metavar="DURATION",
         help=f"{help_text}  [default: 24h]",
     )

@@ -1,53 +1,57 @@
-"""Callbacks that parse durations (30m, 12h, 90d) and points in time on the command line."""
+"""Types of parameters: durations (30m, 12h, 90d) and points in time on the command line."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
-__all__ = ["duration", "duration_or_zero", "timestamp_or_age"]
+__all__ = ["DURATION", "DURATION_OR_ZERO", "TIMESTAMP_OR_AGE"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 MAX_DURATION = timedelta(days=36525)
 
 
-def duration(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    """Parse a duration from one second to a century; None if the option is missing."""
-    parsed = duration_or_zero(ctx, option, text)
-    if parsed == timedelta():
-        raise _invalid_duration(text)
-    return parsed
+class _DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
+    """Duration from one second to a century; with `allows_zero`, also 0s."""
+
+    name = "duration"
+
+    def __init__(self, *, allows_zero: bool) -> None:
+        self._allows_zero = allows_zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        """Return the duration that a text describes. Raises BadParameter."""
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9})([smhdw])", value.strip())
+        parsed = timedelta(**{_UNITS[match[2]]: min(int(match[1]), 10**8)}) if match else None
+        if parsed is None or parsed > MAX_DURATION or not (parsed or self._allows_zero):
+            self.fail(f"{value!r} is not a duration (30s, 30m, 12h, 90d, 8w) of at most 100 years", param, ctx)
+        return parsed
 
 
-def duration_or_zero(ctx: click.Context, option: click.Parameter, text: str | None) -> timedelta | None:
-    """Parse a duration that can be 0s; None if the option is missing."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
-    if not match:
-        raise _invalid_duration(text)
-    parsed = timedelta(**{_UNITS[match[2]]: min(int(match[1]), 10**8)})
-    if parsed > MAX_DURATION:
-        raise _invalid_duration(text)
-    return parsed
+class _TimestampOrAgeType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
+    """Point in time, or a duration before now. A time without a zone is in UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the point in time that a text describes, in UTC. Raises BadParameter."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            if match := re.fullmatch(r"([0-9]{1,9})([smhdw])", value.strip()):
+                return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+            parsed = datetime.fromisoformat(value.strip())
+            return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):
+            rule = "a date (2026-01-31, 2026-01-31T08:00:00Z) or a duration (30m, 12h, 7d)"
+            self.fail(f"{value!r} is not {rule}", param, ctx)
 
 
-def timestamp_or_age(ctx: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
-    """Parse a point in time, or a duration before now; None if the option is missing."""
-    if text is None:
-        return None
-    try:
-        if match := re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip()):
-            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
-        parsed = datetime.fromisoformat(text.strip())
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise click.BadParameter(
-            f"{text!r} is not a date (2026-01-31, 2026-01-31T08:00:00Z) or a duration (30m, 12h, 7d)"
-        ) from None
-
-
-def _invalid_duration(text: str | None) -> click.BadParameter:
-    return click.BadParameter(f"{text!r} is not a duration (30s, 30m, 12h, 90d, 8w) of at most 100 years")
+DURATION = _DurationType(allows_zero=False)
+DURATION_OR_ZERO = _DurationType(allows_zero=True)
+TIMESTAMP_OR_AGE = _TimestampOrAgeType()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,8 +11,8 @@ import click
 
 from backends import Backend
 from chalk_flask.cli.errors import CommandError
-from chalk_flask.settings import SETTINGS, Setting, Settings, load_settings
-from chalk_flask.settings.setting_type import without_passwords
+from chalk_flask.settings import SETTINGS, Section, Setting, Settings, load_settings, parse_setting
+from chalk_flask.settings.setting_type import Value, without_passwords
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -19,11 +20,13 @@ __all__ = [
     "MAIL_SETTINGS",
     "READING_SETTINGS",
     "SERVICE_SETTINGS",
+    "SettingsCommand",
     "as_json_option",
     "check_configured_tenant",
     "check_durable",
     "check_tenant",
     "open_configured_store",
+    "option_name",
     "require_store",
     "settings_from_options",
     "settings_options",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from chalk_flask.storage import RosterStore
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -39,6 +44,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 STORAGE = "storage"
 DATA = "data"
 DEFAULT_TENANT = "default"
+
+_COMPLETE_HELP = "chalk_flask.complete_help"
+"""Key of `Context.meta`; the value is True if --help-all is given."""
 
 _IMPORT_ONLY = ("map_enrollment_roles", "tombstone_days")
 
@@ -58,17 +66,22 @@ def settings_options(*names: str, with_storage: bool = True) -> Callable[[Functi
     """Return a decorator that adds --config, --storage and one option for each named setting.
 
     Secrets have no option, and a command that needs no store has no --storage. The command passes the values to
-    `settings_from_options`. They are validated there, as values of every source are.
+    `settings_from_options`. The type of an option rejects invalid values.
     """
     wanted = (*names, STORAGE) if with_storage else names
     chosen = [setting for setting in SETTINGS if setting.name in wanted and not setting.secret]
 
     def decorate(function: Function) -> Function:
         for setting in reversed(chosen):
-            function = _option(setting)(function)
+            function = click.option(option_name(setting), setting.name, cls=_SettingOption, setting=setting)(function)
         return click.option("--config", metavar="FILE", help="Settings file.  [CHALK_CONFIG]")(function)
 
     return decorate
+
+
+def option_name(setting: Setting) -> str:
+    """Return the name of the option of a setting."""
+    return f"--{setting.name.replace('_', '-')}"
 
 
 def settings_from_options(options: Mapping[str, Any]) -> Settings:
@@ -164,30 +177,119 @@ def tenant_option(function: Function) -> Function:
     )(function)
 
 
-def _option(setting: Setting) -> Callable[[Function], Function]:
-    default = "" if setting.default == "" else f"; default {_to_text(setting.default)}"
-    return click.option(
-        f"--{setting.name.replace('_', '-')}",
-        setting.name,
-        metavar=_metavar(setting),
-        help=f"{setting.help}  [{setting.variable}{default}]",
-    )
+class SettingsCommand(click.Command):
+    """Command with many settings. Its help explains those of the store and the server, and names the others.
+
+    `--help-all` explains all of them, by section.
+    """
+
+    _EXPLAINED = (Section.STORE, Section.SERVER)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        option = click.Option(
+            ["--help-all"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_complete_help,
+            help="Show this message with all settings, and exit.",
+        )
+        self.params.append(option)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of the command, then the settings by section."""
+        options = [option for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        settings = [option for option in options if isinstance(option, _SettingOption)]
+        others = [option for option in options if not isinstance(option, _SettingOption)]
+        _write_options(ctx, formatter, "Options", others)
+        sections = {section: [o for o in settings if o.setting.info.section == section] for section in Section}
+        is_complete = ctx.meta.get(_COMPLETE_HELP, False)
+        for section, found in sections.items():
+            if is_complete or section in self._EXPLAINED:
+                _write_options(ctx, formatter, f"Settings ({section})", found)
+        if not is_complete:
+            _write_names(formatter, {name: found for name, found in sections.items() if name not in self._EXPLAINED})
+
+
+class _SettingOption(click.Option):
+    """Option of a setting. Its help is the first sentence of the setting, or all of it after --help-all."""
+
+    def __init__(self, names: Sequence[str], setting: Setting) -> None:
+        self.setting = setting
+        super().__init__(names, type=_SettingType(setting), metavar=_metavar(setting))
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """Return name and help, which ends with the environment variable and the default."""
+        setting = self.setting
+        default = "" if setting.default == "" else f"; default {_to_text(setting.default)}"
+        text = setting.help if ctx.meta.get(_COMPLETE_HELP) else setting.summary
+        return f"{self.opts[0]} {self.metavar}", f"{text}  [{setting.variable}{default}]"
+
+
+class _SettingType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
+    """Type of the option of a setting: its parser, and its words for the completion of a shell."""
+
+    name = "setting"
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Value:
+        """Return the value of a text. Raises SettingsError, with the message that values of other sources get."""
+        return parse_setting(self._setting, value, f"option {option_name(self._setting)}")
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the valid words that begin like the text, or let the shell complete a path."""
+        from click.shell_completion import CompletionItem
+
+        if self._setting.info.section == Section.STORE:
+            return [CompletionItem(incomplete, type="file")]
+        return [CompletionItem(word) for word in _words(self._setting) if word.startswith(incomplete)]
+
+
+def _show_complete_help(ctx: click.Context, option: click.Parameter, is_given: bool) -> None:
+    if is_given and not ctx.resilient_parsing:
+        ctx.meta[_COMPLETE_HELP] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
+
+
+def _write_options(
+    ctx: click.Context, formatter: click.HelpFormatter, title: str, options: Sequence[click.Option]
+) -> None:
+    records = [record for option in options if (record := option.get_help_record(ctx))]
+    if records:
+        with formatter.section(title):
+            formatter.write_dl(records)
+
+
+def _write_names(formatter: click.HelpFormatter, sections: Mapping[Section, Sequence[click.Option]]) -> None:
+    """Write the names of options by section, without a line break within a name."""
+    indent = max(map(len, Section)) + 4
+    rows = []
+    for section, options in sections.items():
+        names = ", ".join(option.opts[0] for option in options)
+        lines = textwrap.wrap(names, formatter.width - indent, break_on_hyphens=False, break_long_words=False)
+        if lines:
+            rows.append((f"{section:{indent - 4}}", "\n".join(["\b", *lines])))  # \b keeps the lines as they are
+    if rows:
+        with formatter.section("Settings that --help-all explains"):
+            formatter.write_dl(rows)
 
 
 def _metavar(setting: Setting) -> str:
-    match setting.default:
-        case bool():
-            return "true|false"
-        case int():
-            return "NUMBER"
-        case _:
-            return "|".join(setting.choices) or _text_metavar(setting.name)
-
-
-def _text_metavar(name: str) -> str:
-    if name == STORAGE:
+    if setting.name == STORAGE:
         return "PATH|URL"
-    return "URL" if name.endswith("url") else "TEXT"
+    if words := _words(setting):
+        return "|".join(words)
+    if isinstance(setting.default, int):
+        return "NUMBER"
+    return "URL" if setting.name.endswith("url") else "TEXT"
+
+
+def _words(setting: Setting) -> tuple[str, ...]:
+    return ("true", "false") if isinstance(setting.default, bool) else setting.choices
 
 
 def _to_text(value: object) -> str:

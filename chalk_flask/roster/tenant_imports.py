@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
+
+from msgspec.structs import replace
 
 from backends import Snapshot, StorageError, Transaction
 from chalk_flask.audit.events import record_event

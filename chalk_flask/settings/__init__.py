@@ -10,12 +10,14 @@ from chalk_flask.settings.loader import (
     describe_settings,
     example_toml,
     load_settings,
+    parse_setting,
 )
-from chalk_flask.settings.setting_type import Setting
+from chalk_flask.settings.setting_type import Section, Setting
 from chalk_flask.settings.table import SETTINGS, Settings
 
 __all__ = [
     "SETTINGS",
+    "Section",
     "Setting",
     "SettingValue",
     "Settings",
@@ -23,4 +25,5 @@ __all__ = [
     "describe_settings",
     "example_toml",
     "load_settings",
+    "parse_setting",
 ]

@@ -22,7 +22,7 @@ from chalk_flask.settings.data_folder import is_former_data_folder
 from chalk_flask.settings.setting_type import Setting, Value
 from chalk_flask.settings.table import SETTINGS, Settings, Source
 
-__all__ = ["SettingValue", "SettingsError", "describe_settings", "example_toml", "load_settings"]
+__all__ = ["SettingValue", "SettingsError", "describe_settings", "example_toml", "load_settings", "parse_setting"]
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
     )
     for source, layer in layers:
         for raw in layer:
-            values[raw.setting.name] = _parse(raw)
+            values[raw.setting.name] = parse_setting(*raw)
             sources[raw.setting.name] = source
     # Every setting is parsed to the type of its own field, which the type checker cannot verify.
     settings = Settings(**values, sources=MappingProxyType(sources))  # type: ignore[arg-type]  # see above
@@ -74,6 +74,15 @@ def load_settings(arguments: Mapping[str, object] | None = None, environ: Mappin
             settings.data,
         )
     return settings
+
+
+def parse_setting(setting: Setting, raw: object, origin: str) -> Value:
+    """Return the value of `raw`, which is a value or its text. Raises SettingsError, which names the origin."""
+    try:
+        return setting.parse(raw)
+    except ValueError as rule:
+        shown = setting.to_text(raw)
+        raise SettingsError(f"{setting.name} cannot be {shown!r} ({origin}): it must be {rule}") from None
 
 
 def describe_settings(settings: Settings) -> tuple[SettingValue, ...]:
@@ -155,15 +164,6 @@ def _find(name: str, origin: str, names: list[str]) -> Setting:
     raise SettingsError(f"unknown setting {name!r} ({origin}); {suggestion_or_list(name, names, 'settings')}")
 
 
-def _parse(value: _RawValue) -> Value:
-    setting = value.setting
-    try:
-        return setting.parse(value.raw)
-    except ValueError as rule:
-        shown = setting.to_text(value.raw)
-        raise SettingsError(f"{setting.name} cannot be {shown!r} ({value.origin}): it must be {rule}") from None
-
-
 def _describe(settings: Settings, setting: Setting) -> SettingValue:
     value: Value = getattr(settings, setting.name)
     source = settings.sources.get(setting.name, "default")
@@ -177,8 +177,7 @@ def _comment(text: str) -> str:
 
 
 def _long_help(setting: Setting) -> str:
-    is_restricted = setting.choices or setting.maximum is not None or setting.minimum > 1
-    return f"{setting.help} Allowed: {setting.allowed}." if is_restricted else setting.help
+    return f"{setting.help} Allowed: {setting.allowed}." if setting.is_restricted else setting.help
 
 
 def _to_toml(value: Value) -> str:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin
 from urllib.parse import urlsplit
 
+from msgspec import Meta, Struct, ValidationError, convert
+
 __all__ = [
+    "Count",
+    "NonEmptyText",
+    "PositiveCount",
+    "Rate",
+    "Secret",
+    "Section",
     "Setting",
+    "SettingInfo",
     "Value",
     "absolute_path",
     "normalize_address",
     "validate_address",
-    "validate_not_empty",
     "validate_origin",
-    "validate_rate",
-    "validate_secret",
     "without_passwords",
 ]
 
@@ -28,29 +34,84 @@ Value: TypeAlias = str | int | bool
 MASK = "***"
 """Text that is shown in place of a secret."""
 
-_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_BOOLEAN_WORDS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+"""Words for booleans that msgspec does not have."""
+
+# A description is the rule of the type, which continues "it must be". Types without one get theirs from the limits.
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
+PositiveCount: TypeAlias = Annotated[int, Meta(ge=1)]
+NonEmptyText: TypeAlias = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
+Rate: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?:[1-9][0-9]{0,8}/(?:second|minute|hour|day))?\Z",
+        description="a rate such as 600/minute (per second, minute, hour or day), or empty",
+    ),
+]
+Secret: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"\A(?:[A-Za-z0-9._~+/=-]{16,200})?\Z",
+        description="16 to 200 letters, digits or . _ ~ + / = -, or empty",
+    ),
+]
+"""Secret that is hard to guess and fits into a header."""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """Description of a setting; the type of the default is the type of its values.
+class Section(StrEnum):
+    """Group of settings in help texts and in the documentation."""
+
+    STORE = "Store"
+    SERVER = "Server"
+    SIGN_IN = "Sign-in"
+    API = "API"
+    IMPORTS = "Imports"
+    LIMITS = "Limits"
+    TIMEOUTS = "Timeouts"
+    LOGS = "Logs"
+    WEBHOOKS = "Webhooks"
+    MONITORING = "Monitoring"
+    MAIL = "Mail"
+
+
+class SettingInfo(Struct, frozen=True):
+    """Help and rules of a setting, beside its type.
 
     `check` returns None for a valid text, otherwise the rule that continues "it must be". `normalize` returns the usual
-    form of a valid text. `minimum` and `maximum` restrict numbers. The value of a `secret` setting is never shown, and
-    it has no command line option, because other users can read the arguments of a process. A setting with
-    `has_passwords` is shown without them.
+    form of a valid text. The value of a `secret` setting is never shown, and it has no command line option, because
+    other users can read the arguments of a process. A setting with `has_passwords` is shown without them.
     """
 
-    name: str
-    default: Value
+    section: Section
     help: str
     secret: bool = False
     has_passwords: bool = False
-    minimum: int = 0
-    maximum: int | None = None
-    choices: tuple[str, ...] = ()
     check: Callable[[str], str | None] | None = None
     normalize: Callable[[str], str] | None = None
+
+
+class Setting(Struct, frozen=True):
+    """Description of a setting. `type` is the type of its values, with the limits that msgspec checks."""
+
+    name: str
+    default: Value
+    info: SettingInfo
+    type: Any = str
+
+    @property
+    def help(self) -> str:
+        """Description of the setting, in sentences."""
+        return self.info.help
+
+    @property
+    def summary(self) -> str:
+        """First sentence of the description."""
+        return re.split(r"(?<=\.) (?=[A-Z])", self.help, maxsplit=1)[0]
+
+    @property
+    def secret(self) -> bool:
+        """True if the value is never shown."""
+        return self.info.secret
 
     @property
     def variable(self) -> str:
@@ -58,58 +119,61 @@ class Setting:
         return f"CHALK_{self.name.upper()}"
 
     @property
+    def choices(self) -> tuple[str, ...]:
+        """The valid texts if there are only some, otherwise an empty tuple."""
+        return get_args(self._base_type) if get_origin(self._base_type) is Literal else ()
+
+    @property
+    def is_restricted(self) -> bool:
+        """True if not every text or number of the type is valid, and the limits say so."""
+        limits = self._limits
+        return bool(self.choices) or limits.le is not None or (limits.ge or 0) > 1
+
+    @property
     def allowed(self) -> str:
         """Rule for the values, which continues "it must be"."""
-        match self.default:
-            case bool():
-                return "true or false"
-            case int():
-                upper = f" to {self.maximum}" if self.maximum is not None else " or more"
-                return f"a whole number, {self.minimum}{upper}"
-            case _:
-                return f"one of {', '.join(self.choices)}" if self.choices else "text"
+        limits = self._limits
+        if limits.description:
+            return limits.description
+        if self._base_type is bool:
+            return "true or false"
+        if self._base_type is int:
+            upper = " or more" if limits.le is None else f" to {limits.le}"
+            return f"a whole number, {limits.ge}{upper}"
+        return f"one of {', '.join(self.choices)}" if self.choices else "text"
 
     def parse(self, raw: object) -> Value:
         """Return the value of `raw`, which is a value or its text; spaces around a text are ignored.
 
         Raises ValueError, whose message is the rule that `raw` violates.
         """
-        value = self._convert(raw.strip() if isinstance(raw, str) else raw)
-        if value is None or not self._is_in_range(value):
-            raise ValueError(self.allowed)
-        if self.check and (rule := self.check(str(value))):
+        is_text = isinstance(raw, str)
+        text = raw.strip() if isinstance(raw, str) else raw
+        if isinstance(text, str) and self._base_type is bool:
+            text = _BOOLEAN_WORDS.get(text.lower(), text.lower())
+        try:
+            value: Value = convert(text, self.type, strict=not is_text)
+        except ValidationError:
+            raise ValueError(self.allowed) from None
+        if not isinstance(value, str):
+            return value
+        if self.info.check and (rule := self.info.check(value)):
             raise ValueError(rule)
-        return self.normalize(value) if self.normalize and isinstance(value, str) else value
+        return self.info.normalize(value) if self.info.normalize else value
 
     def to_text(self, value: object) -> str:
         """Return the value as text, with *** in place of secrets and passwords. An empty text stays empty."""
-        if self.secret:
+        if self.info.secret:
             return MASK if value else ""
-        return without_passwords(str(value)) if self.has_passwords else str(value)
+        return without_passwords(str(value)) if self.info.has_passwords else str(value)
 
-    def _convert(self, raw: object) -> Value | None:
-        match self.default, raw:
-            case bool(), str():
-                return _BOOLEANS.get(raw.lower())
-            case bool(), _:
-                return raw if isinstance(raw, bool) else None
-            case int(), str():
-                return int(raw) if re.fullmatch(r"-?[0-9]{1,18}", raw) else None
-            case int(), int() if not isinstance(raw, bool):
-                return raw
-            case str(), str():
-                return raw
-        return None
+    @property
+    def _base_type(self) -> Any:
+        return get_args(self.type)[0] if get_origin(self.type) is Annotated else self.type
 
-    def _is_in_range(self, value: Value) -> bool:
-        if isinstance(value, str):
-            return not self.choices or value in self.choices
-        return isinstance(value, bool) or (value >= self.minimum and (self.maximum is None or value <= self.maximum))
-
-
-def validate_not_empty(value: str) -> str | None:
-    """Return None for a text that is not empty, otherwise the rule."""
-    return None if value else "a text that is not empty"
+    @property
+    def _limits(self) -> Meta:
+        return next((item for item in getattr(self.type, "__metadata__", ()) if isinstance(item, Meta)), Meta())
 
 
 def validate_origin(value: str) -> str | None:
@@ -145,20 +209,6 @@ def normalize_address(value: str) -> str:
         return value
     address = ipaddress.ip_address(value)
     return str((address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None) or address)
-
-
-def validate_secret(value: str) -> str | None:
-    """Return None for an empty text or a secret that is hard to guess and fits into a header, otherwise the rule."""
-    if not value or re.fullmatch(r"[A-Za-z0-9._~+/=-]{16,200}", value):
-        return None
-    return "16 to 200 letters, digits or . _ ~ + / = -, or empty"
-
-
-def validate_rate(value: str) -> str | None:
-    """Return None for an empty text or a rate, otherwise the rule."""
-    if not value or re.fullmatch(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", value):
-        return None
-    return "a rate such as 600/minute (per second, minute, hour or day), or empty"
 
 
 def without_passwords(url: str) -> str:

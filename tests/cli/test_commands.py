@@ -91,6 +91,33 @@ def test_summaries_of_commands_are_complete_on_80_columns(run: RunCommand) -> No
     assert [args for args, page in pages.items() if "...\n" in page.partition("Commands:")[2]] == []
 
 
+@pytest.mark.parametrize(
+    ("command", "max_lines"), [("serve", 90), ("demo", 80), ("import", 80), ("worker", 40), ("token list", 20)]
+)
+def test_help_is_short_and_names_every_option(command: str, max_lines: int, run: RunCommand) -> None:
+    page = run(*command.split(), "--help", env={"COLUMNS": "80"}).out
+    assert len(page.splitlines()) <= max_lines
+    assert max(map(len, page.splitlines())) <= 80
+    names = {name for name in option_names(COMMANDS[tuple(command.split())]) if name.startswith("--")}
+    assert {name for name in names if name not in page} == set()
+
+
+def test_complete_help_explains_every_setting_in_its_section(run: RunCommand) -> None:
+    page = run("serve", "--help-all", env={"COLUMNS": "80"}).out
+    text = "".join(page.split())  # without the line breaks, some of which are within a word
+    explained = [setting for setting in SETTINGS if not setting.secret]
+    assert [setting.name for setting in explained if "".join(setting.help.split()) not in text] == []
+    sections = page.split("Settings (")
+    assert [part for part in sections if part.startswith("Mail)") and "--smtp-host" in part]
+    assert "--help-all explains" not in page
+
+
+def test_option_of_a_setting_is_rejected_like_other_sources(run: RunCommand) -> None:
+    result = run("serve", "--port", "80x")
+    rule = "it must be a whole number, 0 to 65535"
+    assert (result.code, result.err) == (2, f"Error: port cannot be '80x' (option --port): {rule}\n")
+
+
 def test_commands_accept_a_settings_file_and_a_store() -> None:
     accepting = {args for args in COMMANDS if {"--config", "--storage"} <= option_names(COMMANDS[args])}
     assert set(COMMANDS) - accepting == {("backends",), ("completion",), ("copy",), ("mail", "test"), ("validate",)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from chalk_flask.cli.durations import timestamp_or_age
+from chalk_flask.cli.durations import TIMESTAMP_OR_AGE
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.options import (
     as_json_option,
@@ -50,13 +50,13 @@ def _event_name(ctx: click.Context, option: click.Parameter, name: str | None) -
 )
 @click.option(
     "--since",
-    callback=timestamp_or_age,
+    type=TIMESTAMP_OR_AGE,
     metavar="TIME",
     help="Show events since 2026-01-31 (UTC), or of the last 30m, 12h, 7d.  [default: all]",
 )
 @click.option(
     "--until",
-    callback=timestamp_or_age,
+    type=TIMESTAMP_OR_AGE,
     metavar="TIME",
     help="Show events before 2026-01-31 (UTC), or older than 30m, 12h, 7d.  [default: all]",
 )

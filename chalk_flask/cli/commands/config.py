@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options
+from chalk_flask.cli.options import SettingsCommand, as_json_option, settings_from_options, settings_options
 from chalk_flask.cli.table import format_table
 from chalk_flask.settings import SETTINGS, describe_settings
 
@@ -21,6 +21,7 @@ def config_group() -> None:
 
 @config_group.command(
     "show",
+    cls=SettingsCommand,
     short_help="Show each setting with its value and its source.",
     epilog="Example: CHALK_PORT=9000 chalk-flask config show",
 )

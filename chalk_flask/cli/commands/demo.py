@@ -17,6 +17,7 @@ from chalk_flask.cli.local_server import create_day_token, curl_command, open_se
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     SERVICE_SETTINGS,
+    SettingsCommand,
     as_json_option,
     check_durable,
     open_configured_store,
@@ -42,6 +43,7 @@ ADMINISTRATOR = "admin"
 
 @click.command(
     "demo",
+    cls=SettingsCommand,
     short_help="Load a sample district and serve it.",
     epilog="Example: chalk-flask demo --storage sqlite:///demo.db --port 9000",
 )

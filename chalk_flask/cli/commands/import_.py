@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from chalk_flask.cli.commands.import_watch import watch_folder
 from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
+    SettingsCommand,
     as_json_option,
     check_tenant,
     settings_from_options,
@@ -37,6 +38,7 @@ __all__ = ["import_command"]
 
 @click.command(
     "import",
+    cls=SettingsCommand,
     short_help="Import a OneRoster 1.1 CSV package.",
     epilog="Example: chalk-flask import district.zip --dry-run",
 )

@@ -13,6 +13,7 @@ from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     IMPORT_SETTINGS,
     SERVICE_SETTINGS,
+    SettingsCommand,
     check_durable,
     open_configured_store,
     require_store,
@@ -32,6 +33,7 @@ __all__ = ["serve_command"]
 
 @click.command(
     "serve",
+    cls=SettingsCommand,
     short_help="Serve the roster over HTTP.",
     epilog="Example: chalk-flask serve --storage memory: --import district.zip --port 9000",
 )

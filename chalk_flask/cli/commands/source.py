@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from chalk_flask.cli.credentials import has_worker, open_credentials, settings_for_new, summary_text
-from chalk_flask.cli.durations import duration
+from chalk_flask.cli.durations import DURATION
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
+    SettingsCommand,
     as_json_option,
     check_tenant,
     open_configured_store,
@@ -92,7 +93,7 @@ def source_group() -> None:
 @click.option(
     "--every",
     metavar="DURATION",
-    callback=duration,
+    type=DURATION,
     help="Let the service sync at this interval: 1h, 24h, 7d. At least 5m.",
 )
 @click.option("--at", metavar="HH:MM", help="Let the service sync every day at this time (UTC).")
@@ -202,7 +203,10 @@ def remove(name: str, tenant: str, as_json: bool, **options: Any) -> None:
 
 
 @source_group.command(
-    "sync", short_help="Pull the roster of a source.", epilog="Example: chalk-flask source sync sis --dry-run"
+    "sync",
+    cls=SettingsCommand,
+    short_help="Pull the roster of a source.",
+    epilog="Example: chalk-flask source sync sis --dry-run",
 )
 @_name_argument
 @tenant_option

@@ -17,7 +17,7 @@ from chalk_flask.cli.credentials import (
     shown_once_warning,
     summary_text,
 )
-from chalk_flask.cli.durations import duration
+from chalk_flask.cli.durations import DURATION
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options, tenant_option
@@ -45,7 +45,7 @@ def token_group() -> None:
 @tenant_option
 @click.option(
     "--expires",
-    callback=duration,
+    type=DURATION,
     metavar="DURATION",
     help="Validity: 30m, 12h, 90d, 8w.  [default: never expires]",
 )

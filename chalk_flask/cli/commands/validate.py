@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from chalk_flask.cli.errors import echo_result
-from chalk_flask.cli.options import READING_SETTINGS, as_json_option, settings_from_options, settings_options
+from chalk_flask.cli.options import (
+    READING_SETTINGS,
+    SettingsCommand,
+    as_json_option,
+    settings_from_options,
+    settings_options,
+)
 from chalk_flask.cli.progress import progress_line
 
 __all__ = ["validate_command"]
@@ -19,6 +25,7 @@ PROFILES = ("strict", "lenient")
 
 @click.command(
     "validate",
+    cls=SettingsCommand,
     short_help="Check a CSV package without a store.",
     epilog="Example: chalk-flask validate district.zip --html report.html",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from chalk_flask.cli.credentials import (
     overlap_option,
     settings_for_new,
 )
-from chalk_flask.cli.durations import timestamp_or_age
+from chalk_flask.cli.durations import TIMESTAMP_OR_AGE
 from chalk_flask.cli.errors import echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import (
@@ -30,7 +31,7 @@ from chalk_flask.cli.options import (
 if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.settings import Settings
-    from chalk_flask.webhooks import WebhookStore
+    from chalk_flask.webhooks import SsrfGuard, WebhookStore
 
 __all__ = ["webhook_group"]
 
@@ -81,12 +82,7 @@ def create(tenant: str, as_json: bool, **options: Any) -> None:
         created = webhooks.create(tenant, WebhookRequest(**values, root=_root_url(settings)))
     for org in created.unknown_orgs:
         click.echo(f"Note: the tenant {tenant} has no org {org!r} yet.", err=True)
-    if settings.sources["webhook_allowed_hosts"] == "argument":
-        click.echo(
-            "Note: the service and `chalk-flask worker` send to an address that is private or plain http only if they"
-            " run with webhook_allowed_hosts (CHALK_WEBHOOK_ALLOWED_HOSTS) too.",
-            err=True,
-        )
+    _note_allowed_hosts(settings, created.subscription.url)
     echo_result(
         as_json,
         created.subscription.to_dict() | {"secret": created.secret},
@@ -184,14 +180,17 @@ def test(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
 
     The exit code is 1 unless the response is 2xx.
     """
-    from chalk_flask.webhooks import SsrfGuard, WebhookClient
+    from chalk_flask.webhooks import WebhookClient
 
+    settings = settings_from_options(options)
     with _existing_webhook(options, webhook_id, tenant) as webhooks:
-        client = WebhookClient(SsrfGuard(settings_from_options(options).webhook_allowed_hosts.split(",")))
+        client = WebhookClient(_guard(settings))
         try:
             delivery = webhooks.test(tenant, webhook_id, client)
         finally:
             client.close()
+        url = webhooks.show(tenant, webhook_id)[0].url
+    _note_allowed_hosts(settings, url)
     echo_result(as_json, delivery.to_dict(), attempt_text(delivery))
     if delivery.state != "delivered":
         raise click.exceptions.Exit(1)
@@ -204,7 +203,7 @@ NOTHING_TO_REPLAY = " All deliveries are pending already, or cannot be sent any 
 @click.argument("webhook_id", metavar="ID")
 @click.option(
     "--since",
-    callback=timestamp_or_age,
+    type=TIMESTAMP_OR_AGE,
     metavar="TIME",
     help="Deliveries since 2026-01-31 (UTC), or of the last 30m, 12h, 7d.",
 )
@@ -250,13 +249,36 @@ def _warn_without_worker(is_working: bool | None) -> None:
         click.echo(complete_hints(text), err=True)
 
 
+def _note_allowed_hosts(settings: Settings, url: str) -> None:
+    """Print what the processes that send deliveries need, if this command may use a URL only because of a setting."""
+    from chalk_flask.webhooks import ForbiddenTargetError
+
+    try:
+        is_needed = _guard(settings).uses_allowlist(url)
+    except ForbiddenTargetError:  # the result of the command says so
+        return
+    if is_needed:
+        value = shlex.quote(settings.webhook_allowed_hosts)
+        click.echo(
+            "Note: the setting webhook_allowed_hosts of this command allows the host of this webhook. `chalk-flask"
+            " serve` and `chalk-flask worker` do not know it: they deliver only if they run with"
+            f" CHALK_WEBHOOK_ALLOWED_HOSTS={value} too.",
+            err=True,
+        )
+
+
+def _guard(settings: Settings) -> SsrfGuard:
+    from chalk_flask.webhooks import SsrfGuard
+
+    return SsrfGuard(settings.webhook_allowed_hosts.split(","))
+
+
 def _webhook_store(settings: Settings) -> AbstractContextManager[WebhookStore]:
     from chalk_flask.auth.secrets.encryption import SecretCipher
-    from chalk_flask.webhooks import SsrfGuard, WebhookError, WebhookStore
+    from chalk_flask.webhooks import WebhookError, WebhookStore
 
     def create_store(store: Backend) -> WebhookStore:
-        guard = SsrfGuard(settings.webhook_allowed_hosts.split(","))
-        return WebhookStore(store, SecretCipher(settings.data), guard)
+        return WebhookStore(store, SecretCipher(settings.data), _guard(settings))
 
     return open_credentials(settings, create_store, WebhookError)
 

@@ -10,6 +10,7 @@ from chalk_flask.cli.local_server import open_worker, wait_for_signal
 from chalk_flask.cli.options import (
     IMPORT_SETTINGS,
     MAIL_SETTINGS,
+    SettingsCommand,
     check_durable,
     require_store,
     settings_from_options,
@@ -21,6 +22,7 @@ __all__ = ["worker_command"]
 
 @click.command(
     "worker",
+    cls=SettingsCommand,
     short_help="Deliver webhooks and mail, and run jobs, without serving.",
     epilog="Example: chalk-flask worker --storage sqlite:///district.db",
 )

@@ -130,6 +130,11 @@ class SsrfGuard:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return TargetUrl(f"{parts.scheme}://{authority}{path}", parts.scheme, host, port, authority, path)
 
+    def uses_allowlist(self, url: str) -> bool:
+        """Return True if an entry of the allowlist names the host of an allowed URL. Raises ForbiddenTargetError."""
+        target = self.check_url(url)
+        return self._allowlist.allows(target.host, target.port)
+
     def resolve_target(self, target: TargetUrl) -> list[tuple[str, int]]:
         """Return the addresses and ports, at least one, to which the client may connect.
 

@@ -41,6 +41,9 @@ def complete(folder: Path, *words: str) -> list[str]:
         (("imports", "a"), ["approve"]),
         (("import", "--dr"), ["--dry-run"]),
         (("completion", ""), ["bash", "zsh", "fish"]),
+        (("serve", "--log-format", ""), ["plain", "json"]),
+        (("serve", "--console", "f"), ["false"]),
+        (("serve", "--smtp-sec"), ["--smtp-security"]),
     ],
 )
 def test_bash_completes_commands_options_and_values(

@@ -7,11 +7,11 @@ import shutil
 import socket
 import urllib.error
 import urllib.request
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from msgspec.structs import replace
 
 from backends import open_store
 from chalk_flask.admins import SetupLink

@@ -75,10 +75,23 @@ def test_secret_is_shown_only_by_create(run: RunCommand) -> None:
     assert "No attempts yet" in outputs[1]
 
 
-def test_create_says_that_the_service_needs_the_allowed_hosts(run: RunCommand) -> None:
-    for options, is_noted in ((LOCAL, True), ((), False)):
-        result = check_success(run("webhook", "create", "--url", URL, *options))
-        assert ("CHALK_WEBHOOK_ALLOWED_HOSTS) too" in result.err) == is_noted
+@pytest.mark.parametrize("source", ["option", "environment", "file"])
+def test_create_and_test_say_that_service_and_worker_need_the_allowed_hosts(
+    source: str, run: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "chalk.toml").write_text('webhook_allowed_hosts = "127.0.0.1"')
+    env = {"CHALK_WEBHOOK_ALLOWED_HOSTS": "127.0.0.1"} if source == "environment" else {}
+    options = {"option": LOCAL, "environment": (), "file": ("--config", "chalk.toml")}[source]
+    with run_receiver(respond(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")) as receiver:
+        created = run("webhook", "create", "--url", receiver.url, "--json", *options, env=env)
+        tested = check_success(run("webhook", "test", created.json["id"], *options, env=env))
+    for result in (created, tested):
+        assert "`chalk-flask serve` and `chalk-flask worker` do not know it" in result.err
+        assert "CHALK_WEBHOOK_ALLOWED_HOSTS=127.0.0.1 too" in result.err
+
+
+def test_create_of_a_public_receiver_needs_no_allowed_hosts(run: RunCommand) -> None:
+    assert check_success(run("webhook", "create", "--url", URL, *LOCAL)).err == ""
 
 
 def test_create_warns_about_an_unknown_org(run: RunCommand) -> None:
