@@ -128,7 +128,7 @@ def _create_oidc_sign_in(
     settings: Settings, store: Backend, login_log: LoginLog, throttle: SignInThrottle, shared_state: SharedState
 ) -> OidcSignIn | None:
     """Return the sign-in with an identity provider, or None without one. Raises SettingsError for missing settings."""
-    is_configured = any(value for name, value in vars(settings).items() if name.startswith("oidc_"))
+    is_configured = any(getattr(settings, name) for name in settings.__struct_fields__ if name.startswith("oidc_"))
     if not (settings.console and is_configured):
         return None
     from chalk_flask.admins.external import ExternalAdministrators  # the libraries take time to import

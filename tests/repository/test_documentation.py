@@ -66,7 +66,7 @@ def test_readme_is_short_and_shows_how_to_start() -> None:
 
 
 def test_run_tasks_in_documents_exist() -> None:
-    tasks = set(re.findall(r"^    ([a-z]+)\) ", (ROOT / "run").read_text(encoding="utf-8"), re.MULTILINE))
+    tasks = set(re.findall(r"^    ([a-z-]+)\) ", (ROOT / "run").read_text(encoding="utf-8"), re.MULTILINE))
     for document in DOCUMENTS:
         shown = {line.split()[1] for line in shell_lines(document.read_text(encoding="utf-8")) if line[:6] == "./run "}
         assert shown <= tasks, document.name
