@@ -191,7 +191,7 @@ def _milliseconds_since(started: float) -> int:
 
 # The first match counts: some of these types are subclasses of later ones.
 _ERROR_TEXTS: tuple[tuple[type[Exception], str], ...] = (
-    (ForbiddenTargetError, "rejected: the address is private, and webhook_allowed_hosts does not allow it"),
+    (ForbiddenTargetError, "rejected: the address is private and not in webhook_allowed_hosts"),
     (ResolutionError, "the name cannot be resolved"),
     (TimeoutError, "timed out"),
     (ConnectionRefusedError, "connection refused"),

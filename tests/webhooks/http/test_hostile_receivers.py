@@ -401,7 +401,10 @@ def test_name_that_becomes_private_is_not_connected_to(private: str, mixed: bool
         assert guard.resolve_target(guard.check_url(url)) == [("8.8.8.8", receiver.port)]
         for _ in range(3):
             response = client.post(url, HEADERS, BODY)
-            assert (response.status, response.error) == (None, "rejected: the address is private, and webhook_allowed_hosts does not allow it")
+            assert (response.status, response.error) == (
+                None,
+                "rejected: the address is private and not in webhook_allowed_hosts",
+            )
         assert resolver.calls == 4
         assert receiver.connections == 0
 
@@ -416,7 +419,9 @@ def test_checked_address_is_the_connected_address(authority: CertificateAuthorit
         assert client.post(url, HEADERS, BODY).delivered
         assert client.post(url, HEADERS, BODY).delivered  # over the connection to the address that was checked
         client.close()
-        assert client.post(url, HEADERS, BODY).error == "rejected: the address is private, and webhook_allowed_hosts does not allow it"
+        assert (
+            client.post(url, HEADERS, BODY).error == "rejected: the address is private and not in webhook_allowed_hosts"
+        )
         assert receiver.connections == 1
 
 
