@@ -180,7 +180,7 @@ class Connection:
         # With chunks, one byte more shows if the body ends.
         size = max_body_bytes + 1 if length is None else min(length, max_body_bytes)
         try:
-            body = response.read(size)
+            body = response.read(size or 1)  # an empty body ends only when something is read
         except HTTPError as error:  # the library wraps errors of the network
             cause = error.__cause__ or error.__context__
             if isinstance(cause, (OSError, InvalidResponseError)):

@@ -102,11 +102,18 @@ def test_connection_is_closed_after_a_response_that_ends_it(response: bytes, cli
         assert receiver.connections == 2
 
 
-def test_chunked_response_keeps_the_connection(client: WebhookClient) -> None:
-    with run_receiver(
-        respond(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
-    ) as receiver:
-        assert [post(client, receiver).text for _ in range(3)] == ["ok"] * 3
+@pytest.mark.parametrize(
+    ("response", "text"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", "ok"),
+        (b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok", "ok"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", ""),
+    ],
+)
+def test_complete_response_keeps_the_connection(response: bytes, text: str, client: WebhookClient) -> None:
+    with run_receiver(respond(response)) as receiver:
+        assert [post(client, receiver).text for _ in range(3)] == [text] * 3
         assert receiver.connections == 1
 
 
