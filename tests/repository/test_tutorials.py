@@ -20,7 +20,7 @@ from tests.support.server_process import free_port
 pytestmark = pytest.mark.slow
 
 TUTORIALS = {
-    "README.md": ("Demo until", '{"orgs":[{"sourcedId":', "Listening on"),
+    "README.md": ("RESTRICTIONS  LABEL", '{"orgs":[{"sourcedId":', "Listening on"),
     "docs/tutorials/operator.md": ("The store is valid.", '{"orgs":[{"sourcedId":', "Listening on"),
     "docs/tutorials/app-developer.md": ('{"users":[{"sourcedId":', '"title":"Quizzes"', '"changes":[{'),
 }
