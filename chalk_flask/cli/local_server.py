@@ -126,11 +126,13 @@ def open_worker(options: dict[str, Any]) -> Iterator[Services]:
 @contextmanager
 def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services]]:
     from chalk_flask import create_app
+    from chalk_flask.background.allocator import limit_arenas
     from chalk_flask.data_folder_binding import bind_data_folder
     from chalk_flask.logs import configure_logging
     from chalk_flask.metrics import counted_log_messages
     from chalk_flask.storage import check_readable
 
+    limit_arenas()
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
     with services.store:
