@@ -104,7 +104,7 @@ create_user() {
         --shell /usr/sbin/nologin "$name"
 }
 
-# A link is there if the units ran with DynamicUser=yes before. systemd moves the folder back.
+# A link is there if former units had DynamicUser=yes. systemd moves the folder back and changes its owner.
 create_folders() {
     for folder in "$name" "$name-backups"; do
         [ -L "$prefix/var/lib/$folder" ] || install -d -m 0700 "$prefix/var/lib/$folder"
@@ -122,11 +122,9 @@ put_file() {
     install -m "$3" "$1" "$2"
 }
 
-# This script has created the user, so systemd need not. The folders are then at the paths in the units.
 install_files() {
     for unit in "$clone/config/$name"*.service "$clone/config/$name"*.timer "$clone/config/$name"*.path; do
-        sed 's/^DynamicUser=yes$/DynamicUser=no/' "$unit" >"$work/unit"
-        put_file "$work/unit" "$prefix/etc/systemd/system/${unit##*/}" 0644
+        put_file "$unit" "$prefix/etc/systemd/system/${unit##*/}" 0644
     done
     put_file "$clone/config/$name-run" "$prefix/usr/local/bin/$name" 0755
     "$program/bin/$name" completion bash >"$work/completion"

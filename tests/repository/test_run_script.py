@@ -54,7 +54,6 @@ def test_command_runs_as_the_user_of_the_unit_with_its_settings(environ: dict[st
     assert arguments[:4] == ["--quiet", "--collect", "--wait", "--pipe"]
     assert set(arguments[4:-5]) == {
         "--property=User=chalk-flask",
-        "--property=DynamicUser=yes",
         "--property=StateDirectory=chalk-flask",
         "--property=StateDirectoryMode=0700",
         "--property=UMask=0077",
@@ -62,6 +61,24 @@ def test_command_runs_as_the_user_of_the_unit_with_its_settings(environ: dict[st
         f"--property=Environment={settings}",
         "--property=EnvironmentFile=-/etc/chalk-flask.env",
     }
+
+
+def test_failed_command_explains_a_file_that_only_root_finds(environ: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "district.zip").write_bytes(b"")
+    (tmp_path / "runuser").write_text("#!/bin/sh\nexit 1\n")
+    run_program = tmp_path / "systemd-run"
+    run_program.write_text("#!/bin/sh\nexit 1\n")
+    for script in ("runuser", "systemd-run"):
+        (tmp_path / script).chmod(0o755)
+    for name in ("./district.zip", str(tmp_path / "district.zip")):
+        command = [SCRIPT, "import", name]
+        result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+        assert result.returncode == 1
+        assert "ran as the user chalk-flask in /var/lib/chalk-flask" in result.stderr
+        assert f"could not read '{name}', give - instead" in result.stderr
+    assert run(environ, "import", "missing.zip").stderr == ""
+    run_program.write_text("#!/bin/sh\n")
+    assert subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, check=True).stderr == b""
 
 
 def test_missing_unit_and_other_users_are_reported(environ: dict[str, str], tmp_path: Path) -> None:

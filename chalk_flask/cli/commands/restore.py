@@ -96,7 +96,8 @@ def _passphrase_reader(path: Path | None, source: Path) -> Callable[[], str] | N
 
 
 def _echo_verified(manifest: Manifest, source: Path, as_json: bool) -> None:
-    text = f"{source} is complete: {len(manifest.files)} files of a {manifest.backend} store, {manifest.created}."
+    name = "stdin" if source == STDIN else source
+    text = f"{name} is complete: {len(manifest.files)} files of a {manifest.backend} store, {manifest.created}."
     echo_result(as_json, {**manifest.to_dict(), "files": len(manifest.files), "bytes": manifest.size}, text)
 
 

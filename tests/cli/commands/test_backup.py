@@ -99,6 +99,12 @@ def test_passphrase_file_encrypts_and_decrypts(run: RunCommand, tmp_path: Path, 
     assert digest(run, "sqlite:///new.db") == district
 
 
+def test_dry_run_calls_the_archive_of_a_pipe_stdin(run: RunCommand, tmp_path: Path, district: str) -> None:
+    run("backup", "b.tar.gz", *places("chalk.db"))
+    result = run("restore", "-", "--dry-run", stdin=(tmp_path / "b.tar.gz").read_bytes())
+    assert (result.code, result.out.split(":")[0]) == (0, "stdin is complete")
+
+
 def test_dry_run_verifies_and_changes_nothing(run: RunCommand, tmp_path: Path, district: str) -> None:
     run("backup", "b.tar.gz", *places("chalk.db"))
     before = sorted(tmp_path.rglob("*"))
