@@ -98,8 +98,13 @@ use_program() {
     mv -fT "$link.new" "$link"
 }
 
+# A user of DynamicUser=yes, which former units had, ends with the service. Until then no other user can have its name.
 create_user() {
     is_real || return 0
+    if [ -d /run/systemd/system ] && [ "$(systemctl show --property=DynamicUser --value "$name.service")" = yes ]; then
+        say "Stopping the service, to create its user ..."
+        systemctl stop "$name.service"
+    fi
     getent passwd "$name" >/dev/null || useradd --system --user-group --home-dir "/var/lib/$name" --no-create-home \
         --shell /usr/sbin/nologin "$name"
 }
