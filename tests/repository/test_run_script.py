@@ -71,7 +71,7 @@ def test_failed_command_explains_a_file_that_only_root_finds(environ: dict[str, 
     for script in ("runuser", "systemd-run"):
         (tmp_path / script).chmod(0o755)
     for name in ("./district.zip", str(tmp_path / "district.zip")):
-        command = [SCRIPT, "import", name]
+        command = [str(SCRIPT), "import", name]
         result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
         assert result.returncode == 1
         assert "ran as the user chalk-flask in /var/lib/chalk-flask" in result.stderr
