@@ -221,10 +221,12 @@ class SQLiteSnapshot(Snapshot):
 
     def _limited_total(self, cached: CachedQuery, query: Query) -> tuple[int, bool]:
         """Return the total of the page, and True if it is the number of all matching rows."""
-        if query.max_total is None or cached.total is not None or cached.range_from_where is not None:
+        from_range = cached.range_from_where
+        if query.max_total is None or cached.total is not None or (from_range and query.limit):
             total = self._total(cached)
             return query.limited_total(total), total == query.limited_total(total)
-        rows = Fragment(f"SELECT 1 {cached.from_where.text} LIMIT ?", (*cached.from_where.params, query.max_total))
+        from_where = from_range or cached.from_where
+        rows = Fragment(f"SELECT 1 {from_where.text} LIMIT ?", (*from_where.params, query.max_total))
         counting = Fragment(
             f"{cached.prefix.text}SELECT count(*) FROM ({rows.text})", cached.prefix.params + rows.params
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 
 from backends import KEY, And, Compare, In, Query, Snapshot, batched
 from chalk_flask.oneroster.fields.scalars import fold
@@ -32,18 +32,20 @@ def find_exceeded(
     """Yield the thresholds that an import exceeds. `report` has the counts of the diff."""
     for name, file in report.files.items():
         is_empty = file.mode == "bulk" and not file.rows
-        count_active = cache(partial(_count_active, stored, name))
-        yield from thresholds.find_exceeded(name, file.counts, count_active, is_empty=is_empty)
+        yield from thresholds.find_exceeded(
+            name, file.counts, partial(_count_active, stored, name), is_empty=is_empty
+        )
         yield from thresholds.find_quarantined(name, report.quarantined.get(name, 0), file.rows)
     if thresholds.deleted and (schools := _deleted_schools_in_use(stored, diff)):
         active = stored.find(Query("orgs", And((IS_SCHOOL, ACTIVE_ONLY)), limit=0)).total
         yield ExceededThreshold("orgs", "school", schools, active, 0, 0)
 
 
-def _count_active(stored: Snapshot, name: str) -> int:
+def _count_active(stored: Snapshot, name: str, limit: int | None) -> int:
+    """Return the number of active stored records, or `limit` if there are more."""
     # Each record has a timestamp. With this condition, SQLite counts in an index instead of reading each record.
     active = And((Compare("status", "=", ACTIVE), Compare("dateLastModified", ">=", "")))
-    return stored.find(Query(name, active, limit=0)).total
+    return stored.find(Query(name, active, limit=0, max_total=limit)).total
 
 
 def _deleted_schools_in_use(stored: Snapshot, diff: RosterDiff) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "DISABLED",
     "QUARANTINED",
     "ChangeThresholds",
+    "CountActive",
     "ExceededThreshold",
     "Threshold",
     "normalize_threshold",
@@ -28,6 +29,9 @@ __all__ = [
 ]
 
 ChangeKind: TypeAlias = Literal["deleted", "half", "emptied", "school", "changed", "quarantined"]
+
+CountActive: TypeAlias = Callable[[int | None], int]
+"""Function that returns the number of active stored records of a file, or its argument if there are more."""
 
 _THRESHOLD = re.compile(r"([0-9]{1,4}) *%? *, *([0-9]{1,9})")
 
@@ -42,6 +46,10 @@ class Threshold:
     def __str__(self) -> str:
         """Return the text that `parse_threshold` parses."""
         return f"{self.percent}%,{self.rows}"
+
+    def harmless_size(self, count: int) -> int | None:
+        """Return the size of a file of which `count` records are not more than `percent`. None: there is no such size."""
+        return -(-count * 100 // self.percent) if self.percent else None
 
 
 DELETED = Threshold(10, 10)
@@ -117,11 +125,11 @@ class ChangeThresholds:
         return cls(**{name: parse_threshold(text) for name, text in texts.items() if text is not None})
 
     def find_exceeded(
-        self, file: str, counts: Mapping[Outcome, int], count_active: Callable[[], int], *, is_empty: bool = False
+        self, file: str, counts: Mapping[Outcome, int], count_active: CountActive, *, is_empty: bool = False
     ) -> Iterator[ExceededThreshold]:
         """Yield the thresholds that the counts of a file exceed.
 
-        `count_active` returns the number of active stored records. It is slow, so it is called only if necessary.
+        `count_active` may be slow, so it is called only if necessary, and for no more records than necessary.
         `is_empty` is True for a bulk file that has only a header.
         """
         deleted = counts.get("deleted", 0)
@@ -129,7 +137,7 @@ class ChangeThresholds:
         if self.deleted and deleted:
             yield from self._exceeded_by_deletions(file, deleted, count_active, is_empty, self.deleted)
         if (limit := self.changed) and changed * 100 > limit.percent * limit.rows:
-            active = count_active()
+            active = count_active(limit.harmless_size(changed))
             if active > limit.rows and changed * 100 > limit.percent * active:
                 yield ExceededThreshold(file, "changed", changed, active, limit.percent, limit.rows)
 
@@ -141,10 +149,10 @@ class ChangeThresholds:
 
     @staticmethod
     def _exceeded_by_deletions(
-        file: str, deleted: int, count_active: Callable[[], int], is_empty: bool, limit: Threshold
+        file: str, deleted: int, count_active: CountActive, is_empty: bool, limit: Threshold
     ) -> Iterator[ExceededThreshold]:
         """Yield at most one threshold: the one that says most about the deletions."""
-        active = count_active()
+        active = count_active(None if is_empty else limit.harmless_size(deleted))
         half = max(HALF.percent, limit.percent)
         if is_empty:
             yield ExceededThreshold(file, "emptied", deleted, active, 0, 0)

@@ -217,9 +217,12 @@ def test_threshold_is_exceeded_above_both_limits_only(
     counts: dict[str, int], active: int, deleted: Threshold, changed: Threshold
 ) -> None:
     outcomes = cast(dict[Outcome, int], counts)
-    exceeded = {
-        reason.what for reason in ChangeThresholds(deleted, changed).find_exceeded("users", outcomes, lambda: active)
-    }
+
+    def count_active(limit: int | None) -> int:
+        return active if limit is None else min(active, limit)
+
+    reasons = list(ChangeThresholds(deleted, changed).find_exceeded("users", outcomes, count_active))
+    exceeded = {reason.what for reason in reasons}
     written = counts["updated"] + counts["deleted"]
     deletes = counts["deleted"] > Fraction(deleted.percent, 100) * active and counts["deleted"] > deleted.rows
     half = counts["deleted"] > Fraction(max(50, deleted.percent), 100) * active and active >= 2 and not deletes
@@ -227,7 +230,8 @@ def test_threshold_is_exceeded_above_both_limits_only(
     assert exceeded == {
         name for name, is_above in (("deleted", deletes), ("half", half), ("changed", changes)) if is_above
     }
-    assert not list(DISABLED.find_exceeded("users", outcomes, lambda: active))
+    assert {reason.stored for reason in reasons} <= {active}
+    assert not list(DISABLED.find_exceeded("users", outcomes, count_active))
 
 
 def test_threshold_text_round_trip() -> None:
