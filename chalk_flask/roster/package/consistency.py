@@ -46,6 +46,14 @@ class _PrimaryTeacher(NamedTuple):
     user: str
 
 
+class _EnrollmentRow(NamedTuple):
+    """Row of an enrollment whose class is not in the package."""
+
+    class_id: str
+    school: str
+    row: int
+
+
 class ConsistencyChecker:
     """Checker of one package. It adds warnings to `problems`; with `strict`, it returns errors instead."""
 
@@ -58,6 +66,7 @@ class ConsistencyChecker:
         self._strict = strict
         self._types: dict[str, dict[str, str]] = {"orgs": {}, "academicSessions": {}}
         self._class_schools: dict[str, str] = {}
+        self._unchecked: list[_EnrollmentRow] = []
         self._primary_teachers: dict[str, _PrimaryTeacher] = {}
         self._counts: Counter[str] = Counter()
 
@@ -83,6 +92,8 @@ class ConsistencyChecker:
             message, hint = "no active org is a school", "Set the type of the schools in orgs.csv to school."
             for error in self._report("no_school", message, hint, "orgs.csv"):
                 yield InconsistentRow(error, "")
+        if name == "enrollments":
+            self._check_stored_classes()
         if ids is not None and name == "enrollments" and self._modes.get(name) == "delta":
             yield from self._stored_primary_teachers(ids)
         for code, count in self._counts.items():
@@ -139,12 +150,22 @@ class ConsistencyChecker:
 
     def _check_school_of_class(self, class_id: str, school: str, row: int) -> Sequence[ImportProblem]:
         if class_id not in self._class_schools:
-            body = self._stored.get_many("classes", [class_id]).get(class_id)
-            self._class_schools[class_id] = "" if body is None else orjson.loads(body)["school"]["sourcedId"]
+            self._unchecked.append(_EnrollmentRow(class_id, school, row))
+            # An error must be returned for this row; warnings can wait until many classes are read at once.
+            return self._check_stored_classes() if self._strict or len(self._unchecked) == BATCH_SIZE else ()
         if self._class_schools[class_id] in ("", school):
             return ()
         message, hint = "the class belongs to another school", "Refer to the school of the class."
         return self._report("other_school", message, hint, "enrollments.csv", row, "schoolSourcedId", school)
+
+    def _check_stored_classes(self) -> Sequence[ImportProblem]:
+        """Read the classes of the unchecked rows, and check these rows."""
+        rows, self._unchecked = self._unchecked, []
+        ids = dict.fromkeys(row.class_id for row in rows)
+        bodies = self._stored.get_many("classes", list(ids))
+        for key in ids:
+            self._class_schools[key] = orjson.loads(bodies[key])["school"]["sourcedId"] if key in bodies else ""
+        return [problem for row in rows for problem in self._check_school_of_class(*row)]
 
     def _check_primary(self, key: str, class_id: str, user: str, row: int) -> Sequence[ImportProblem]:
         first = self._primary_teachers.setdefault(class_id, _PrimaryTeacher(row, key, user))
