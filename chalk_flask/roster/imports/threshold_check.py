@@ -32,9 +32,7 @@ def find_exceeded(
     """Yield the thresholds that an import exceeds. `report` has the counts of the diff."""
     for name, file in report.files.items():
         is_empty = file.mode == "bulk" and not file.rows
-        yield from thresholds.find_exceeded(
-            name, file.counts, partial(_count_active, stored, name), is_empty=is_empty
-        )
+        yield from thresholds.find_exceeded(name, file.counts, partial(_count_active, stored, name), is_empty=is_empty)
         yield from thresholds.find_quarantined(name, report.quarantined.get(name, 0), file.rows)
     if thresholds.deleted and (schools := _deleted_schools_in_use(stored, diff)):
         active = stored.find(Query("orgs", And((IS_SCHOOL, ACTIVE_ONLY)), limit=0)).total
