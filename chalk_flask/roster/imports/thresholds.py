@@ -48,7 +48,7 @@ class Threshold:
         return f"{self.percent}%,{self.rows}"
 
     def harmless_size(self, count: int) -> int | None:
-        """Return the size of a file of which `count` records are not more than `percent`. None: there is no such size."""
+        """Return the least size of a file of which `count` records are at most `percent`; None: there is none."""
         return -(-count * 100 // self.percent) if self.percent else None
 
 
