@@ -34,7 +34,7 @@ EVENTS = frozenset(
         *("administrator.created", "administrator.changed", "administrator.deleted"),
         *("session.started", "session.ended", "sign_in.failed", "store.checked"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
-        *("backup.created", "backup.restored", "source.added", "source.removed"),
+        *("backup.created", "backup.restored", "source.added", "source.changed", "source.removed"),
         *("webhook.tested", "webhook.replayed", "webhook.disabled"),
     }
 )

@@ -11,6 +11,7 @@ import click
 from chalk_flask.cli.durations import DURATION_OR_ZERO
 from chalk_flask.cli.errors import CommandError
 from chalk_flask.cli.options import (
+    CREATION_HINT,
     check_configured_tenant,
     open_configured_store,
     settings_from_options,
@@ -94,13 +95,14 @@ def has_worker(settings: Settings, task: str) -> bool | None:
         return None
 
 
-def settings_for_new(options: Mapping[str, Any], tenant: str) -> Settings:
+def settings_for_new(options: Mapping[str, Any], tenant: str, creation_hint: str = CREATION_HINT) -> Settings:
     """Return the settings of a command that creates a credential or a webhook of a tenant.
 
     Raises SettingsError, and CommandError for a store that does not exist or is not durable, and for an unknown tenant.
+    `creation_hint` is the part of the message about a missing store that says how to create it.
     """
     settings = settings_from_options(options)
-    check_configured_tenant(settings, tenant)
+    check_configured_tenant(settings, tenant, creation_hint)
     return settings
 
 

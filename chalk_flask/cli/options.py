@@ -15,6 +15,7 @@ from chalk_flask.settings import SETTINGS, Section, Setting, Settings, load_sett
 from chalk_flask.settings.setting_type import Value, without_passwords
 
 __all__ = [
+    "CREATION_HINT",
     "DEFAULT_TENANT",
     "IMPORT_SETTINGS",
     "MAIL_SETTINGS",
@@ -44,6 +45,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 STORAGE = "storage"
 DATA = "data"
 DEFAULT_TENANT = "default"
+CREATION_HINT = "create it with `chalk-flask import PATH` or `chalk-flask demo`"
+"""Part of a message that says how to create a missing store."""
 
 _COMPLETE_HELP = "chalk_flask.complete_help"
 """Key of `Context.meta`; the value is True if --help-all is given."""
@@ -116,8 +119,11 @@ def open_configured_store(settings: Settings, *, creates: bool = False) -> Itera
         yield store
 
 
-def require_store(settings: Settings) -> None:
-    """Raise CommandError with the absolute path if the configured store does not exist."""
+def require_store(settings: Settings, creation_hint: str = CREATION_HINT) -> None:
+    """Raise CommandError with the absolute path if the configured store does not exist.
+
+    `creation_hint` is the part of the message that says how to create it.
+    """
     from backends import store_exists
     from chalk_flask.settings.storage_location import slashes_hint, storage_location
 
@@ -125,7 +131,7 @@ def require_store(settings: Settings) -> None:
     if not store_exists(settings.storage):
         raise CommandError(
             f"there is no store at {storage_location(settings.storage)}: give the right one with --storage"
-            " (CHALK_STORAGE), or create it with `chalk-flask import PATH` or `chalk-flask demo`"
+            f" (CHALK_STORAGE), or {creation_hint}"
             f"{slashes_hint(settings.storage)}"
         )
 
@@ -149,9 +155,9 @@ def check_tenant(store: RosterStore, name: str) -> None:
         require_tenant(control, name)
 
 
-def check_configured_tenant(settings: Settings, name: str) -> None:
-    """Raise CommandError if the configured store or its tenant does not exist."""
-    require_store(settings)
+def check_configured_tenant(settings: Settings, name: str, creation_hint: str = CREATION_HINT) -> None:
+    """Raise CommandError if the configured store or its tenant does not exist. See `require_store` for the hint."""
+    require_store(settings, creation_hint)
     if name != DEFAULT_TENANT:
         with open_configured_store(settings) as store:
             check_tenant(store, name)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ChangedWhileReadError", "SourceBusyError", "SourceError", "StatusError"]
+__all__ = ["ChangedWhileReadError", "SecretRequiredError", "SourceBusyError", "SourceError", "StatusError"]
 
 
 class SourceError(Exception):
     """Error for a source that cannot be added, found or read. Nothing was imported."""
+
+
+class SecretRequiredError(SourceError):
+    """Error for a change of a source that sends its secret to another server without giving it again."""
 
 
 class SourceBusyError(SourceError):

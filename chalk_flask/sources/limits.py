@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["DEFAULT_LIMITS", "FALLBACK_PAGE_SIZE", "PART_SUFFIX", "SourceLimits"]
+__all__ = ["DEFAULT_LIMITS", "DEFAULT_PAGE_SIZE", "FALLBACK_PAGE_SIZE", "MAX_PAGE_SIZE", "PART_SUFFIX", "SourceLimits"]
 
 PART_SUFFIX: Final = ".part"
 """End of the names of temporary files. Backups leave them out."""
 
+DEFAULT_PAGE_SIZE: Final = 1_000
+"""Number of records to request at once, unless the source says another one."""
+MAX_PAGE_SIZE: Final = 10_000
 FALLBACK_PAGE_SIZE: Final = 100
 """Page size if the provider rejects a larger one. It is the default of OneRoster 1.1 (section 3.4.1)."""
 
@@ -18,7 +21,7 @@ FALLBACK_PAGE_SIZE: Final = 100
 class SourceLimits:
     """Limits of one sync.
 
-    `page_size` is the number of records to request at once. `max_attempts` is the number of attempts of one request.
+    `max_attempts` is the number of attempts of one request.
     `first_pause_seconds` is the pause before the second one, which doubles each time. `max_total_pause_seconds` is the
     limit of all pauses of a sync together. `read_timeout_seconds` is the maximum time without data,
     `response_seconds` the maximum duration of one response, and `sync_seconds` that of all requests.
@@ -26,7 +29,6 @@ class SourceLimits:
     collection that changes meanwhile.
     """
 
-    page_size: int = 1_000
     max_attempts: int = 6
     first_pause_seconds: float = 1.0
     max_total_pause_seconds: float = 900.0

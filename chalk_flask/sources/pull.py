@@ -57,7 +57,7 @@ class Pull(Closeable):
         self._with_demographics, self._spool_count = with_demographics, 0
         self._client = HttpClient(limits, sleep)
         authorizer = _make_authorizer(source, secret, self._client, with_demographics=with_demographics)
-        provider = Provider(self._client, source.url, authorizer, limits)
+        provider = Provider(self._client, source.url, authorizer, source.page_size)
         self._reader = CollectionReader(provider, limits.max_readings, progress)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 
 from backends import Query, Record, Snapshot
+from chalk_flask.sources.limits import DEFAULT_PAGE_SIZE
 
 __all__ = ["COLLECTION", "AuthKind", "Source", "find_source", "list_sources"]
 
@@ -23,7 +24,8 @@ class Source:
     """Provider from which a tenant pulls its roster, and the results of the syncs so far. Times are texts in UTC.
 
     `sealed` is the encrypted secret or token. `full_days` is the number of days after which a sync is full.
-    A scheduled source has an interval in `every_seconds`, or a time of day in `at` (UTC, `HH:MM`).
+    `page_size` is the number of records to request at once. A scheduled source has an interval in `every_seconds`, or a
+    time of day in `at` (UTC, `HH:MM`).
 
     `last_started` is the start of the last sync, `last_success` that of the last one that was applied or found nothing
     to change, and `last_full` that of the last full one of these. `last_result` is the state of the last import run.
@@ -39,6 +41,7 @@ class Source:
     client_id: str | None = None
     token_url: str | None = None
     full_days: int = 7
+    page_size: int = DEFAULT_PAGE_SIZE
     every_seconds: int | None = None
     at: str | None = None
     last_started: str | None = None
@@ -54,6 +57,10 @@ class Source:
     def is_scheduled(self) -> bool:
         """True if the job worker syncs the source."""
         return self.every_seconds is not None or self.at is not None
+
+    def reads_like(self, other: Source) -> bool:
+        """Return True if both read the same provider with the same client."""
+        return (self.url, self.auth, self.client_id) == (other.url, other.auth, other.client_id)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object for users, without the secret."""

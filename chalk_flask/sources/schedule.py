@@ -12,7 +12,7 @@ from chalk_flask.sources.record import Source, list_sources
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import parse_timestamp
 
-__all__ = ["MIN_INTERVAL", "SyncSchedule", "check_schedule", "next_sync"]
+__all__ = ["MIN_INTERVAL", "SyncSchedule", "check_schedule", "next_sync", "parse_time_of_day"]
 
 MIN_INTERVAL: Final = timedelta(minutes=5)
 FIRST_RETRY: Final = timedelta(minutes=15)
@@ -29,8 +29,18 @@ def check_schedule(every: timedelta | None, at: str | None) -> None:
     if every is not None and every < MIN_INTERVAL:
         minutes = MIN_INTERVAL.seconds // 60
         raise SourceError(f"the interval must be at least {minutes} minutes, not {every.total_seconds():.0f} seconds")
-    if at is not None and not re.fullmatch("([01][0-9]|2[0-3]):[0-5][0-9]", at):
-        raise SourceError(f"invalid time of day {at[:20]!r}: write hours and minutes in UTC, such as 02:30")
+    if at is not None:
+        parse_time_of_day(at)
+
+
+def parse_time_of_day(text: str) -> str:
+    """Return a time of day as `HH:MM`. Raises SourceError for another text."""
+    match = re.fullmatch("([01]?[0-9]|2[0-3]):([0-5][0-9])", text)
+    if match is None:
+        raise SourceError(
+            f"{text[:20]!r} is not a time of day: write hours from 00 to 23 and minutes in UTC, such as 02:30"
+        )
+    return f"{match[1]:0>2}:{match[2]}"
 
 
 def next_sync(source: Source) -> datetime | None:

@@ -1,52 +1,27 @@
-"""Store of the sources of all tenants: add, list and remove sources, and record the results of their syncs."""
+"""Store of the sources of all tenants: add, change, list and remove sources, and record the results of their syncs."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from typing import Final
-from urllib.parse import urlsplit
 
 from backends import CONTROL, Backend, Transaction
 from chalk_flask.audit.events import record_event
 from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets import SecretCipher, SecretUnavailableError
-from chalk_flask.https.url import InvalidUrlError, parse_url
 from chalk_flask.roster.imports.report import ImportReport, RunState
-from chalk_flask.sources.errors import SourceError
-from chalk_flask.sources.record import COLLECTION, AuthKind, Source, find_source, list_sources
-from chalk_flask.sources.schedule import check_schedule
+from chalk_flask.sources.errors import SecretRequiredError, SourceError
+from chalk_flask.sources.record import COLLECTION, Source, find_source, list_sources
+from chalk_flask.sources.request import SourceChange, SourceRequest, changed_members, check_secret, requires_secret
 from chalk_flask.tenants.store import require_tenant
 from chalk_flask.times import format_timestamp, utc_now
 
-__all__ = ["SourceRequest", "SourceStore", "record_result", "record_start"]
+__all__ = ["SourceStore", "record_result", "record_start"]
 
 MAX_SOURCES: Final = 10
 """Maximum number of sources of a tenant."""
-MAX_CLIENT_ID_LENGTH: Final = 255
-MAX_SECRET_LENGTH: Final = 4096
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceRequest:
-    """Source to add. `secret` is the secret of the client, or the bearer token.
-
-    `token_url` defaults to `/oauth/token` on the host of the provider. With `every` or `at` (`HH:MM` in UTC), the job
-    worker syncs the source.
-    """
-
-    name: str
-    url: str
-    auth: AuthKind
-    secret: str = field(repr=False)
-    client_id: str | None = None
-    token_url: str | None = None
-    full_days: int = 7
-    every: timedelta | None = None
-    at: str | None = None
 
 
 class SourceStore:
@@ -60,32 +35,43 @@ class SourceStore:
 
     def add(self, tenant: str, request: SourceRequest) -> Source:
         """Store a source with its encrypted secret. Raises SourceError for an invalid or existing one."""
-        source = Source(
-            name=_check_name(request.name),
-            tenant=tenant,
-            url=_check_url(request.url, "URL").rstrip("/"),
-            auth=request.auth,
-            created=format_timestamp(self._now()),
-            sealed="",
-            client_id=_check_client_id(request),
-            token_url=_check_token_url(request),
-            full_days=request.full_days,
-            every_seconds=None if request.every is None else int(request.every.total_seconds()),
-            at=request.at,
-        )
-        check_schedule(request.every, request.at)
-        _check_secret(request.secret)
+        source = request.to_source(tenant, format_timestamp(self._now()))
+        check_secret(request.secret)
         with self._store.write(tenant) as transaction:
             self._require_tenant(tenant)
             existing = list_sources(transaction)
             if find_source(transaction, source.name):
-                raise SourceError(f"there is a source {source.name!r} already: remove it, or choose another name")
+                raise SourceError(f"there is a source {source.name!r} already: change it, or choose another name")
             if len(existing) >= MAX_SOURCES:
                 raise SourceError(f"a tenant can have at most {MAX_SOURCES} sources: remove an unused one")
             source = replace(source, sealed=self._encrypt(request.secret, existing))
             transaction.put(COLLECTION, [source.to_record()])
             record_event(transaction, tenant, "source.added", self._now(), source=source.name, auth=source.auth)
         return source
+
+    def change(self, tenant: str, name: str, change: SourceChange) -> Source:
+        """Change a source. Raises SourceError for an invalid value, and if the secret is required again.
+
+        A change that leaves everything as it is stores nothing. A running sync keeps the former values.
+        """
+        if change.secret is not None:
+            check_secret(change.secret)
+        with self._store.write(tenant) as transaction:
+            self._require_tenant(tenant)
+            source = _require(find_source(transaction, name), tenant, name)
+            changed = change.apply(source)
+            if change.secret is not None:
+                others = [other for other in list_sources(transaction) if other.name != name]
+                changed = replace(changed, sealed=self._encrypt(change.secret, others))
+            elif requires_secret(source, changed):
+                raise SecretRequiredError(
+                    "the secret is required again, because another server than before would receive it, or another"
+                    " kind of credential: give both in one change"
+                )
+            if names := changed_members(source, changed):
+                transaction.put(COLLECTION, [changed.to_record()])
+                record_event(transaction, tenant, "source.changed", self._now(), source=name, changed=names)
+        return changed
 
     def list(self, tenant: str) -> Sequence[Source]:
         """Return the sources of a tenant, by name."""
@@ -159,17 +145,18 @@ def record_start(transaction: Transaction, name: str, now: datetime) -> bool:
 
 
 def record_result(
-    transaction: Transaction, name: str, report: ImportReport, state: RunState, started: datetime, *, is_full: bool
+    transaction: Transaction, synced: Source, report: ImportReport, state: RunState, started: datetime, *, is_full: bool
 ) -> None:
     """Store the result of a sync in the transaction that stores its import run.
 
-    A held package is not applied yet, so the next sync reads the same changes again.
+    `synced` is the source at the start of the sync. If its provider was changed meanwhile, the next sync is full. A
+    held package is not applied yet, so the next sync reads the same changes again.
     """
-    source = find_source(transaction, name)
+    source = find_source(transaction, synced.name)
     if source is None:
         return
     updated = _with_result(source, report, state, started)
-    if state in ("committed", "unchanged"):
+    if state in ("committed", "unchanged") and source.reads_like(synced):
         start = format_timestamp(started)
         updated = replace(updated, last_success=start, last_full=start if is_full else source.last_full)
     transaction.put(COLLECTION, [updated.to_record()])
@@ -190,50 +177,3 @@ def _require(source: Source | None, tenant: str, name: str) -> Source:
     if source is None:
         raise SourceError(f"tenant {tenant} has no source {name[:80]!r}: list them with `chalk-flask source list`")
     return source
-
-
-def _check_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise SourceError(
-            f"invalid name {name[:80]!r}: use at most 64 letters, digits and . _ - and begin with a letter or digit"
-        )
-    return name
-
-
-def _check_url(url: str, label: str) -> str:
-    try:
-        parts = parse_url(url)
-    except InvalidUrlError as error:
-        raise SourceError(f"{label}: {error}") from error
-    if parts.query:
-        raise SourceError(f"the {label} must not have a query, because logs of servers contain it")
-    return url
-
-
-def _check_client_id(request: SourceRequest) -> str | None:
-    client_id = request.client_id
-    if request.auth == "bearer":
-        if client_id is not None:
-            raise SourceError("a bearer token has no client id: leave it out, or choose another authentication")
-        return None
-    if not client_id or len(client_id) > MAX_CLIENT_ID_LENGTH or not client_id.isprintable():
-        raise SourceError(f"a client id of at most {MAX_CLIENT_ID_LENGTH} characters is required for {request.auth}")
-    return client_id
-
-
-def _check_token_url(request: SourceRequest) -> str | None:
-    if request.auth != "oauth2":
-        if request.token_url is not None:
-            raise SourceError(f"{request.auth} has no token URL: leave it out")
-        return None
-    if request.token_url is not None:
-        return _check_url(request.token_url, "token URL")
-    parts = urlsplit(request.url)
-    return f"{parts.scheme}://{parts.netloc}/oauth/token"
-
-
-def _check_secret(secret: str) -> None:
-    if not secret or len(secret) > MAX_SECRET_LENGTH or not secret.isascii() or not secret.isprintable():
-        raise SourceError(
-            f"the secret must have 1 to {MAX_SECRET_LENGTH} printable ASCII characters, and no line break within it"
-        )

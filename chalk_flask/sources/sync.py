@@ -81,7 +81,7 @@ def sync_source(
         try:
             since = _delta_start(source, options, started)
             path, is_full = _pull(store, settings, source, sources.secret(source), since, options, folder, progress)
-            recorder = _ResultRecorder(source.name, started, is_full, on_result)
+            recorder = _ResultRecorder(source, started, is_full, on_result)
             report = run_import(
                 store,
                 settings,
@@ -136,13 +136,13 @@ def _pull(
 class _ResultRecorder:
     """Callback that stores the result of a sync with its source, in the transaction of the import run."""
 
-    name: str
+    source: Source
     started: datetime
     is_full: bool
     on_result: OnResult | None
 
     def __call__(self, report: ImportReport, state: RunState, transaction: Transaction) -> None:
-        record_result(transaction, self.name, report, state, self.started, is_full=self.is_full)
+        record_result(transaction, self.source, report, state, self.started, is_full=self.is_full)
         if self.on_result:
             self.on_result(report, state, transaction)
 

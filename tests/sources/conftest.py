@@ -22,7 +22,7 @@ from chalk_flask.storage import COLLECTIONS
 from tests.support.clock import FakeClock
 from tests.support.sources.provider import SECRET, Provider, run_provider
 
-LIMITS = SourceLimits(page_size=1_000, read_timeout_seconds=5, response_seconds=5)
+LIMITS = SourceLimits(read_timeout_seconds=5, response_seconds=5)
 
 
 @dataclass

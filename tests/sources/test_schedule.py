@@ -53,8 +53,8 @@ def test_regular_sync_comes_before_a_later_retry() -> None:
     ("members", "message"),
     [
         ({"every": timedelta(minutes=4)}, "at least 5 minutes"),
-        ({"at": "24:00"}, "invalid time of day"),
-        ({"at": "2:30"}, "invalid time of day"),
+        ({"at": "24:00"}, "'24:00' is not a time of day"),
+        ({"at": "2:3"}, "'2:3' is not a time of day"),
         ({"at": "02:30", "every": timedelta(hours=1)}, "give one of them"),
     ],
 )

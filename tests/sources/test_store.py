@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from chalk_flask.audit.events import read_events
 from chalk_flask.jobs.tenant_deletion import delete_tenant
-from chalk_flask.sources import SourceError, SourceRequest
+from chalk_flask.sources import SecretRequiredError, SourceChange, SourceError, SourceRequest
 from chalk_flask.sources.sync import _working_folder
 from chalk_flask.tenants import TenantStore
 from chalk_flask.tenants.store import TenantError
@@ -44,6 +45,9 @@ def test_secret_is_stored_encrypted(puller: Puller, tmp_path: Path) -> None:
         ({"auth": "bearer"}, "has no client id"),
         ({"auth": "oauth1", "token_url": URL}, "has no token URL"),
         ({"token_url": "http://sis.example.org/token"}, "must begin with https"),
+        ({"full_days": 0}, "from 1 to 365"),
+        ({"page_size": 10_001}, "from 1 to 10,000 records, not 10001"),
+        ({"at": "24:00"}, "'24:00' is not a time of day"),
     ],
 )
 def test_invalid_source_is_not_added(puller: Puller, members: dict[str, Any], message: str) -> None:
@@ -107,3 +111,86 @@ def test_deleted_tenant_leaves_neither_source_nor_files(puller: Puller) -> None:
     delete_tenant(puller.store, puller.settings, "north")
     assert puller.files() == []
     assert list(puller.sources.list("north")) == []
+
+
+def change(puller: Puller, **members: Any) -> None:
+    puller.clock.advance(1)
+    puller.sources.change("default", "sis", SourceChange(**members))
+
+
+@pytest.mark.every_backend
+def test_changed_source_keeps_its_other_values(puller: Puller) -> None:
+    before = puller.add(URL, every=timedelta(hours=1), page_size=50)
+    change(puller, at="2:30", full_days=3)
+    after = puller.source()
+    assert (after.every_seconds, after.at, after.full_days, after.page_size) == (None, "02:30", 3, 50)
+    assert (after.url, after.client_id, after.sealed) == (before.url, before.client_id, before.sealed)
+    change(puller, unscheduled=True)
+    assert not puller.source().is_scheduled
+
+
+def test_change_leaves_an_audit_event_without_values(puller: Puller) -> None:
+    puller.add(URL)
+    change(puller, url=f"{URL}/v2", secret="other", at="02:30")
+    change(puller, at="02:30")  # as it is
+    events = [event for event in read_events(puller.store, "default") if event["event"] == "source.changed"]
+    assert [event["changed"] for event in events] == [["url", "at", "secret"]]
+    assert "other" not in str(events)
+    assert puller.sources.secret(puller.source()) == "other"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"url": "https://evil.example.org/v1p1"},
+        {"url": "https://sis.example.org:8443/v1p1"},
+        {"token_url": "https://evil.example.org/token"},
+        {"auth": "oauth1"},
+        {"auth": "bearer"},
+    ],
+)
+def test_secret_is_required_again_for_another_server(puller: Puller, members: dict[str, Any]) -> None:
+    before = puller.add(URL)
+    with pytest.raises(SecretRequiredError, match="the secret is required again"):
+        change(puller, **members)
+    assert puller.source() == before
+    change(puller, **members, secret="new")
+    assert puller.sources.secret(puller.source()) == "new"
+
+
+def test_default_token_url_follows_the_url(puller: Puller) -> None:
+    puller.add(URL)
+    change(puller, url="https://new.example.org/v1p1", secret="x")
+    assert puller.source().token_url == "https://new.example.org/oauth/token"
+    change(puller, token_url="https://new.example.org/token")
+    change(puller, url="https://new.example.org/v2")
+    assert puller.source().token_url == "https://new.example.org/token"
+    change(puller, token_url="")
+    assert puller.source().token_url == "https://new.example.org/oauth/token"
+    change(puller, auth="bearer", secret="token")
+    assert (puller.source().client_id, puller.source().token_url) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"url": "http://sis.example.org"}, "must begin with https"),
+        ({"client_id": ""}, "a client id"),
+        ({"page_size": 0}, "from 1 to 10,000"),
+        ({"at": "02:30", "every": timedelta(hours=1)}, "cannot have an interval and a time of day"),
+        ({"at": "02:30", "unscheduled": True}, "cannot have a schedule and none"),
+        ({"secret": "a\nb"}, "the secret must have"),
+    ],
+)
+def test_invalid_change_changes_nothing(puller: Puller, members: dict[str, Any], message: str) -> None:
+    before = puller.add(URL)
+    with pytest.raises(SourceError, match=message):
+        change(puller, **members)
+    assert puller.source() == before
+
+
+def test_new_secret_replaces_one_whose_key_is_lost(puller: Puller, tmp_path: Path) -> None:
+    puller.add(URL)
+    (tmp_path / "data" / "secrets.key").unlink()
+    change(puller, secret="new")
+    assert puller.sources.secret(puller.source()) == "new"

@@ -8,7 +8,7 @@ import pytest
 
 from chalk_flask.audit.events import read_events
 from chalk_flask.roster.imports import ImportReport
-from chalk_flask.sources import SourceError, SyncOptions, sync_source
+from chalk_flask.sources import SourceChange, SourceError, SyncOptions, sync_source
 from chalk_flask.sources.errors import SourceBusyError
 from chalk_flask.sources.sync import _working_folder
 from chalk_flask.tenants import TenantStore
@@ -54,6 +54,31 @@ def test_referring_records_are_read_before_their_targets(puller: Puller, provide
         "academicSessions",
         "orgs",
     ]
+
+
+def test_sync_after_a_change_of_the_client_reads_all_records(puller: Puller, provider: Provider) -> None:
+    pull(puller, provider)
+    puller.sources.change("default", "sis", SourceChange(page_size=7))
+    puller.sync()
+    assert any("filter=" in path for path in provider.requests)
+    assert all("limit=7&" in path for path in provider.requests if "?" in path)
+    provider.requests.clear()
+    puller.sources.change("default", "sis", SourceChange(client_id="other"))
+    puller.sync()
+    assert not any("filter=" in path for path in provider.requests)
+
+
+def test_change_during_a_sync_is_kept(puller: Puller, provider: Provider) -> None:
+    puller.add(provider.url)
+
+    def change_client(path: str, query: dict[str, str]) -> None:
+        if path == "orgs":
+            puller.sources.change("default", "sis", SourceChange(client_id="other", at="02:30"))
+
+    provider.replies = change_client
+    assert puller.sync().state == "committed"
+    source = puller.source()
+    assert (source.client_id, source.at, source.last_result, source.last_full) == ("other", "02:30", "committed", None)
 
 
 def test_second_sync_reads_changes_only(puller: Puller, provider: Provider) -> None:

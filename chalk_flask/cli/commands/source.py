@@ -1,17 +1,19 @@
-"""`chalk-flask source`: add, list, show, remove and sync upstream OneRoster providers."""
+"""`chalk-flask source`: add, change, list, show, remove and sync upstream OneRoster providers."""
 
 from __future__ import annotations
 
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from chalk_flask.cli.commands.source_formatting import source_details, source_table, source_to_dict
 from chalk_flask.cli.credentials import has_worker, open_credentials, settings_for_new, summary_text
 from chalk_flask.cli.durations import DURATION
 from chalk_flask.cli.errors import CommandError, echo_result
@@ -28,24 +30,101 @@ from chalk_flask.cli.options import (
 )
 from chalk_flask.cli.package_import import current_user, echo_report, exit_with, import_choices
 from chalk_flask.cli.progress import progress_line
-from chalk_flask.cli.table import format_table
-from chalk_flask.times import format_timestamp
 
 if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.roster.tenant_imports import ImportChoices
     from chalk_flask.settings import Settings
-    from chalk_flask.sources import Source, SourceStore
+    from chalk_flask.sources import Source, SourceChange, SourceStore
     from chalk_flask.sources.record import AuthKind
 
 __all__ = ["source_group"]
 
 # Equal to `sources.record.AuthKind`, whose import would slow down `--help`.
 AUTH_KINDS: Final = ("oauth2", "oauth1", "bearer")
+# Equal to those of `sources.limits`, for the same reason.
+DEFAULT_PAGE_SIZE: Final = 1_000
+MAX_PAGE_SIZE: Final = 10_000
 MAX_SECRET_FILE_BYTES: Final = 8192
 NAME_WIDTH: Final = 14
+NEW_STORE_HINT: Final = "create an empty one: start `chalk-flask serve`, and repeat this command while it runs"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 _name_argument = click.argument("name", metavar="NAME")
+
+
+def _time_of_day(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """Return a time of day as it is stored, such as 02:30; None if the option is missing."""
+    from chalk_flask.sources import SourceError
+    from chalk_flask.sources.schedule import parse_time_of_day
+
+    try:
+        return None if text is None else parse_time_of_day(text)
+    except SourceError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def _interval(ctx: click.Context, option: click.Parameter, every: timedelta | None) -> timedelta | None:
+    """Return an interval between two syncs. Raises BadParameter if it is too short."""
+    from chalk_flask.sources import SourceError
+    from chalk_flask.sources.schedule import check_schedule
+
+    try:
+        check_schedule(every, None)
+    except SourceError as error:
+        raise click.BadParameter(str(error)) from error
+    return every
+
+
+def _reading_options(*, with_defaults: bool) -> Callable[[Function], Function]:
+    """Return a decorator that adds the options of the reading and of the schedule."""
+    full_days, page_size = (7, DEFAULT_PAGE_SIZE) if with_defaults else (None, None)
+    options = (
+        click.option(
+            "--full-days",
+            metavar="DAYS",
+            type=click.IntRange(1, 365),
+            default=full_days,
+            show_default=with_defaults,
+            help="Read all records after this many days. Other syncs read what has changed.",
+        ),
+        click.option(
+            "--page-size",
+            metavar="RECORDS",
+            type=click.IntRange(1, MAX_PAGE_SIZE),
+            default=page_size,
+            show_default=with_defaults,
+            help="Request this many records at once. Choose fewer if the service takes too long for a page.",
+        ),
+        click.option(
+            "--every",
+            metavar="DURATION",
+            type=DURATION,
+            callback=_interval,
+            help="Let the service sync at this interval: 1h, 24h, 7d. At least 5m.",
+        ),
+        click.option(
+            "--at",
+            metavar="HH:MM",
+            callback=_time_of_day,
+            help="Let the service sync every day at this time of 24 hours in UTC, such as 02:30.",
+        ),
+    )
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def _check_one_schedule(every: timedelta | None, at: str | None, *others: bool) -> None:
+    """Raise UsageError for more than one schedule."""
+    if sum((every is not None, at is not None, *others)) > 1:
+        names = "--every and --at" if not others else "--every, --at and --no-schedule"
+        raise click.UsageError(f"{names} cannot be combined: a source has one schedule")
 
 
 @click.group("source", short_help="Pull the roster from another OneRoster service.")
@@ -82,21 +161,7 @@ def source_group() -> None:
     type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
     help="File with the secret or the bearer token; - is the standard input.  [default: ask for it]",
 )
-@click.option(
-    "--full-days",
-    metavar="DAYS",
-    type=click.IntRange(1, 365),
-    default=7,
-    show_default=True,
-    help="Read all records after this many days. Other syncs read what has changed.",
-)
-@click.option(
-    "--every",
-    metavar="DURATION",
-    type=DURATION,
-    help="Let the service sync at this interval: 1h, 24h, 7d. At least 5m.",
-)
-@click.option("--at", metavar="HH:MM", help="Let the service sync every day at this time (UTC).")
+@_reading_options(with_defaults=True)
 @tenant_option
 @as_json_option
 @settings_options("data")
@@ -108,6 +173,7 @@ def add(
     token_url: str | None,
     secret_file: Path | None,
     full_days: int,
+    page_size: int,
     every: timedelta | None,
     at: str | None,
     tenant: str,
@@ -121,18 +187,14 @@ def add(
     With `--every` or `--at`, `chalk-flask serve` or `chalk-flask worker` syncs the source as a job. The first sync with
     `--every` begins at once. After a failure it tries again after 15 minutes, and then in growing intervals.
     """
-    from chalk_flask.sources import SourceError, SourceRequest
-    from chalk_flask.sources.schedule import check_schedule
+    from chalk_flask.sources import SourceRequest
 
     if (client_id is None) != (auth == "bearer"):
         raise click.UsageError("--client-id is required with oauth2 and oauth1, and cannot be combined with bearer")
     if token_url is not None and auth != "oauth2":
         raise click.UsageError("--token-url can be combined with oauth2 only")
-    try:
-        check_schedule(every, at)
-    except SourceError as error:
-        raise click.UsageError(str(error)) from error
-    settings = settings_for_new(options, tenant)
+    _check_one_schedule(every, at)
+    settings = settings_for_new(options, tenant, NEW_STORE_HINT)
     request = SourceRequest(
         name=name,
         url=url,
@@ -141,6 +203,7 @@ def add(
         client_id=client_id,
         token_url=token_url,
         full_days=full_days,
+        page_size=page_size,
         every=every,
         at=at,
     )
@@ -166,8 +229,8 @@ def list_sources(tenant: str, as_json: bool, **options: Any) -> None:
         check_tenant(store, tenant)
         records = _make_store(store, settings).list(tenant)
     is_working = has_worker(settings, "jobs") if any(source.is_scheduled for source in records) else None
-    data = {"sources": [_to_dict(source) for source in records], "worker": is_working}
-    echo_result(as_json, data, complete_hints(_table(records)))
+    data = {"sources": [source_to_dict(source) for source in records], "worker": is_working}
+    echo_result(as_json, data, complete_hints(source_table(records)))
     if is_working is False:
         text = "No process syncs the sources that are due. Start `chalk-flask serve` or `chalk-flask worker`."
         click.echo(complete_hints(text), err=True)
@@ -184,8 +247,100 @@ def show(name: str, tenant: str, as_json: bool, **options: Any) -> None:
     """Show a source with the result of its last sync. The secret cannot be shown."""
     with _source_store(settings_from_options(options)) as sources:
         source = sources.get(tenant, name)
-    rows = [(label, value) for label, value in _details(source) if value is not None]
-    echo_result(as_json, _to_dict(source), "\n".join(summary_text(rows, NAME_WIDTH)))
+    rows = [(label, value) for label, value in source_details(source) if value is not None]
+    echo_result(as_json, source_to_dict(source), "\n".join(summary_text(rows, NAME_WIDTH)))
+
+
+@source_group.command(
+    "set",
+    short_help="Change a source: URL, credential, schedule.",
+    epilog="Example: chalk-flask source set sis --at 03:15",
+)
+@_name_argument
+@click.option("--url", help="API root of the service.")
+@click.option("--auth", type=click.Choice(AUTH_KINDS), help="Kind of credential.")
+@click.option("--client-id", metavar="ID", help="Client id, or consumer key.")
+@click.option(
+    "--token-url", metavar="URL", help="Token endpoint of oauth2; or default, for /oauth/token on the host of the URL."
+)
+@click.option(
+    "--new-secret", is_flag=True, help="Replace the secret or the bearer token. It is asked for, or read from stdin."
+)
+@click.option(
+    "--secret-file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="Replace the secret by that of a file; - is the standard input.",
+)
+@_reading_options(with_defaults=False)
+@click.option("--no-schedule", is_flag=True, help="Sync only by `source sync`, or in the console.")
+@tenant_option
+@as_json_option
+@settings_options("data")
+def change(
+    name: str,
+    url: str | None,
+    auth: AuthKind | None,
+    client_id: str | None,
+    token_url: str | None,
+    new_secret: bool,
+    secret_file: Path | None,
+    full_days: int | None,
+    page_size: int | None,
+    every: timedelta | None,
+    at: str | None,
+    no_schedule: bool,
+    tenant: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Change a source. Values without an option stay. The change applies from the next sync on.
+
+    The secret is required again if another server would receive it, or with another --auth. After a change of the
+    provider or of the client, the next sync reads all records.
+    """
+    from chalk_flask.sources import SourceChange
+
+    _check_one_schedule(every, at, no_schedule)
+    if token_url == "":  # most likely an unset variable of a script
+        raise click.UsageError("--token-url must not be empty: give a URL, or default")
+    change = SourceChange(
+        url=url,
+        auth=auth,
+        client_id=client_id,
+        token_url="" if token_url == "default" else token_url,
+        full_days=full_days,
+        page_size=page_size,
+        every=every,
+        at=at,
+        unscheduled=no_schedule,
+    )
+    is_secret_given = new_secret or secret_file is not None
+    if change == SourceChange() and not is_secret_given:
+        raise click.UsageError(
+            "a change is required: give --url, --auth, --client-id, --token-url, --new-secret, --secret-file,"
+            " --full-days, --page-size, --every, --at or --no-schedule"
+        )
+    with _source_store(settings_from_options(options)) as sources:
+        kind = auth or sources.get(tenant, name).auth
+        secret = _read_secret(secret_file, kind) if is_secret_given else None
+        source = _change(sources, tenant, name, replace(change, secret=secret), kind)
+    text = f"The source {name} is changed. Try it with `chalk-flask source sync {name} --dry-run`."
+    rows = [(label, value) for label, value in source_details(source) if value is not None]
+    lines = [complete_hints(text), *summary_text(rows, NAME_WIDTH)]
+    echo_result(as_json, source_to_dict(source), "\n".join(lines))
+
+
+def _change(sources: SourceStore, tenant: str, name: str, change: SourceChange, kind: AuthKind) -> Source:
+    """Change a source. Ask for the secret at a terminal if it is required again."""
+    from chalk_flask.sources import SecretRequiredError
+
+    try:
+        return sources.change(tenant, name, change)
+    except SecretRequiredError as error:
+        if not _is_terminal():
+            raise CommandError(f"{error}, with --new-secret or --secret-file") from error
+        return sources.change(tenant, name, replace(change, secret=_read_secret(None, kind)))
 
 
 @source_group.command(
@@ -263,11 +418,15 @@ def _read_secret(path: Path | None, auth: AuthKind) -> str:
     if path is not None and str(path) != "-":
         return _read_secret_file(path)
     label = "Bearer token" if auth == "bearer" else "Client secret"
-    if path is None and sys.stdin is not None and sys.stdin.isatty():
+    if path is None and _is_terminal():
         return str(click.prompt(label, hide_input=True, err=True))
     if sys.stdin is None:
         raise click.UsageError("a secret is required: give --secret-file, or a pipe with the secret on stdin")
     return _first_line(sys.stdin.buffer.read(MAX_SECRET_FILE_BYTES + 1))
+
+
+def _is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _read_secret_file(path: Path) -> str:
@@ -296,58 +455,3 @@ def _source_store(settings: Settings) -> AbstractContextManager[SourceStore]:
     from chalk_flask.sources import SourceError
 
     return open_credentials(settings, lambda store: _make_store(store, settings), SourceError)
-
-
-def _table(records: Sequence[Source]) -> str:
-    if not records:
-        return "There are no sources. Add one with `chalk-flask source add`."
-    rows = [
-        (
-            record.name,
-            record.auth,
-            _next_sync(record) or "-",
-            record.last_success or "never",
-            record.last_result or "-",
-            record.last_error or "-",
-        )
-        for record in records
-    ]
-    return format_table(("NAME", "AUTH", "NEXT SYNC", "LAST SUCCESS", "RESULT", "LAST ERROR"), rows)
-
-
-def _next_sync(source: Source) -> str | None:
-    from chalk_flask.sources import next_sync
-
-    return format_timestamp(next_sync(source))
-
-
-def _to_dict(source: Source) -> dict[str, Any]:
-    return source.to_dict() | {"nextSync": _next_sync(source)}
-
-
-def _schedule(source: Source) -> str:
-    if source.every_seconds is not None:
-        return f"every {source.every_seconds // 60:,} minutes"
-    return "none" if source.at is None else f"every day at {source.at} UTC"
-
-
-def _details(source: Source) -> Sequence[tuple[str, object]]:
-    return (
-        ("name", source.name),
-        ("url", source.url),
-        ("auth", source.auth),
-        ("client id", source.client_id),
-        ("token url", source.token_url),
-        ("full after", f"{source.full_days} days"),
-        ("schedule", _schedule(source)),
-        ("next sync", _next_sync(source)),
-        ("created", source.created),
-        ("last sync", source.last_started or "never"),
-        ("last success", source.last_success or "never"),
-        ("last full", source.last_full or "never"),
-        ("last run", source.last_run),
-        ("last result", source.last_result),
-        ("last error", source.last_error),
-        ("failed at", source.last_failure if source.failures else None),
-        ("failures", source.failures or None),
-    )

@@ -122,7 +122,7 @@ def _parse_token(response: HttpResponse) -> str:
     if response.status in (400, 401, 403):
         raise StatusError(
             f"the provider rejects the client at its token endpoint (status {response.status}): check client id,"
-            " secret and token URL, and add the source again",
+            " secret and token URL of the source",
             response.status,
         )
     try:
@@ -133,6 +133,6 @@ def _parse_token(response: HttpResponse) -> str:
     if not isinstance(token, str) or not token.isascii() or not token.isprintable() or len(token) > MAX_TOKEN_LENGTH:
         raise SourceError(
             f"the token endpoint of the provider returns no access token (status {response.status}): check the token"
-            " URL, and add the source again"
+            " URL of the source"
         )
     return token

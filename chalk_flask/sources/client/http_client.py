@@ -125,8 +125,8 @@ class HttpClient:
             location = _location(url, response.headers.get("location", ""))
             if location is None or origin_of(location) != origin_of(url):
                 raise SourceError(
-                    f"{_target(method, url)} is redirected to another host, which is not followed: add the source again"
-                    " with the URL of that host if you trust it"
+                    f"{_target(method, url)} is redirected to another host, which is not followed: change the URL of"
+                    " the source to that host if you trust it"
                 )
             url = location
         raise SourceError(f"{_target(method, url)} is redirected more than {MAX_REDIRECTS} times: check the URL")

@@ -14,7 +14,7 @@ from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.sources.client.authorization import Authorizer
 from chalk_flask.sources.client.http_client import HttpClient, HttpResponse, origin_of
 from chalk_flask.sources.errors import SourceError, StatusError
-from chalk_flask.sources.limits import FALLBACK_PAGE_SIZE, SourceLimits
+from chalk_flask.sources.limits import FALLBACK_PAGE_SIZE
 
 __all__ = ["FilterRejectedError", "Page", "Provider", "offset_of"]
 
@@ -45,9 +45,9 @@ class Page:
 class Provider:
     """Client of a provider. It remembers which parameters the provider rejects. Not thread-safe."""
 
-    def __init__(self, client: HttpClient, url: str, authorizer: Authorizer, limits: SourceLimits) -> None:
+    def __init__(self, client: HttpClient, url: str, authorizer: Authorizer, page_size: int) -> None:
         self._client, self._url, self._authorizer = client, url.rstrip("/"), authorizer
-        self._limits = limits
+        self._first_page_size = page_size
         self._restore_parameters()
 
     def read_page(self, resource_type: ResourceType, since: str | None, offset: int) -> Page:
@@ -80,7 +80,7 @@ class Provider:
 
     def _restore_parameters(self) -> None:
         """Use all parameters again, because the provider rejected the filter and not them."""
-        self._page_size, self._is_sorted = self._limits.page_size, True
+        self._page_size, self._is_sorted = self._first_page_size, True
 
     def _drop_parameter(self) -> bool:
         """Request smaller pages or, after that, no order. Return False if nothing else can be left out."""
@@ -137,7 +137,7 @@ def _check_status(response: HttpResponse, resource_type: ResourceType) -> None:
         case 200:
             return
         case 401:
-            advice = "the credential is invalid or expired: add the source again with a valid one"
+            advice = "the credential is invalid or expired: give the source a valid one"
         case 403:
             advice = "the credential may not read it: let the operator of the provider allow it"
         case 404 | 501:

@@ -9,9 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from chalk_flask.cli.commands import source
+from chalk_flask.sources import limits
+from chalk_flask.sources.record import AuthKind
 from tests.cli.conftest import ENVIRON, SAMPLE, CommandResult, RunCommand
 from tests.support.sources.provider import SECRET, Provider, Reply, run_provider
 
@@ -95,8 +99,8 @@ def test_failed_sync_exits_with_1_and_is_listed(run: RunCommand, add: CommandRes
     failed = run("source", "sync", "sis", "--tenant", "north", "--json")
     assert (failed.code, failed.json["error"]) == (1, "refused")
     assert "answers a request of classes with the status 404" in failed.json["message"]
-    [source] = run("source", "list", "--tenant", "north", "--json").json["sources"]
-    assert (source["lastError"], source["failures"]) == (failed.json["message"], 1)
+    [listed] = run("source", "list", "--tenant", "north", "--json").json["sources"]
+    assert (listed["lastError"], listed["failures"]) == (failed.json["message"], 1)
 
 
 def test_scheduled_source_shows_its_next_sync(run: RunCommand, add: CommandResult, provider: Provider) -> None:
@@ -111,6 +115,75 @@ def test_scheduled_source_shows_its_next_sync(run: RunCommand, add: CommandResul
     shown = run("source", "show", "nightly")
     assert "every day at 02:30 UTC" in shown.out
     assert run("source", "show", "hourly", "--json").json["everySeconds"] == 3600
+
+
+SET = ("source", "set", "sis", "--tenant", "north")
+
+
+def test_source_is_changed(run: RunCommand, add: CommandResult, provider: Provider) -> None:
+    changed = run(*SET, "--at", "2:30", "--page-size", "50", "--full-days", "3")
+    assert changed.code == 0
+    assert re.search(r"^schedule +every day at 02:30 UTC$", changed.out, re.MULTILINE)
+    assert "chalk-flask source sync sis --dry-run --tenant north" in changed.out
+    result = run(*SET, "--no-schedule", "--json").json
+    assert (result["at"], result["pageSize"], result["fullDays"]) == (None, 50, 3)
+    assert run("source", "sync", "sis", "--tenant", "north").code == 0
+    events = run("audit", "--tenant", "north", "--json").out
+    assert '"changed":["at"]' in events.replace(" ", "")
+
+
+def test_secret_is_replaced(run: RunCommand, add: CommandResult, provider: Provider, tmp_path: Path) -> None:
+    (tmp_path / "token.txt").write_text("t-1\n")
+    result = run(*SET, "--auth", "bearer", "--secret-file", "token.txt", "--json")
+    assert (result.code, result.json["auth"], result.json["clientId"]) == (0, "bearer", None)
+    provider.tokens.add("t-2")
+    assert run("source", "sync", "sis", "--tenant", "north").code == 1
+    assert run(*SET, "--new-secret", stdin=b"t-2").code == 0
+    assert run("source", "sync", "sis", "--tenant", "north").code == 0
+
+
+def test_url_of_another_server_requires_the_secret(run: RunCommand, add: CommandResult) -> None:
+    result = run(*SET, "--url", "https://x.example/v1p1", "--json")
+    assert result.code == 1
+    assert "the secret is required again" in result.json["message"]
+    assert "--new-secret or --secret-file" in result.json["message"]
+    assert run(*SET, "--url", "https://x.example/v1p1", "--new-secret", stdin=SECRET.encode()).code == 0
+    assert "https://x.example/oauth/token" in run("source", "show", "sis", "--tenant", "north").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a change is required"),
+        (["--at", "24:00"], "Invalid value for '--at': '24:00' is not a time of day"),
+        (["--every", "1m"], "Invalid value for '--every': the interval must be at least 5 minutes"),
+        (["--at", "02:30", "--no-schedule"], "cannot be combined: a source has one schedule"),
+        (["--page-size", "0"], "Invalid value for '--page-size'"),
+        (["--token-url", ""], "--token-url must not be empty"),
+    ],
+)
+def test_invalid_change_exits_with_2(run: RunCommand, add: CommandResult, arguments: list[str], message: str) -> None:
+    result = run(*SET, *arguments)
+    assert result.code == 2
+    assert message in result.err
+
+
+def test_unknown_source_cannot_be_changed(run: RunCommand, add: CommandResult) -> None:
+    result = run("source", "set", "other", "--at", "02:30")
+    assert result.code == 1
+    assert "has no source 'other'" in result.err
+
+
+def test_missing_store_is_explained(run: RunCommand, tmp_path: Path) -> None:
+    result = run("source", "add", "--name", "a", "--url", "https://x.example/", "--client-id", "b", stdin=b"x")
+    assert result.code == 1
+    assert f"there is no store at {tmp_path}" in result.err
+    assert "create an empty one: start `chalk-flask serve`, and repeat this command while it runs" in result.err
+
+
+def test_limits_of_options_are_those_of_sources() -> None:
+    assert (source.DEFAULT_PAGE_SIZE, source.MAX_PAGE_SIZE) == (limits.DEFAULT_PAGE_SIZE, limits.MAX_PAGE_SIZE)
+    assert get_args(AuthKind) == source.AUTH_KINDS
 
 
 def test_removed_source_is_gone(run: RunCommand, add: CommandResult) -> None:
