@@ -17,6 +17,7 @@ from chalk_flask.console.pages.roster.search import clause
 from chalk_flask.console.widgets.encrypted_search import encrypt_search
 from chalk_flask.oneroster.fields.composites import RefField
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.oneroster.vocabularies import ACTIVE, TO_BE_DELETED
 
 __all__ = ["RelatedList", "RelatedPart", "related_parts"]
 
@@ -29,18 +30,23 @@ MAX_COLUMNS = 4
 class RelatedList:
     """List on the page of a record.
 
-    `collection` is the name of a collection. The list has its records with this id in the field `filter_field`, or, if
-    that is empty, the records that the API serves below the record.
+    `collection` is the name of a collection. The list has its records with this id in the field `filter_field`, or,
+    if that is empty, the records that the API serves below the record. With `only_active`, the page shows and
+    counts active ones. Choose it for short lists only, because the status is in no index.
     """
 
     title: str
     collection: str
     filter_field: str = ""
+    only_active: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RelatedPart:
-    """Read list, ready for the template: the first rows, the total, and the URL of the whole list."""
+    """Read list, ready for the template: the first rows, the total, and the URL of the whole list.
+
+    `deleted` is the number of deleted records that only the whole list shows.
+    """
 
     title: str
     first_is_link: bool
@@ -49,13 +55,14 @@ class RelatedPart:
     total: int
     href: str
     message: str
+    deleted: int = 0
 
 
 _LISTS: Mapping[str, tuple[RelatedList, ...]] = {
     "users": (
         RelatedList("Classes", "classes"),
-        RelatedList("People whose agent this is", "users", "agents"),
-        RelatedList("Enrollments", "enrollments", "user"),
+        RelatedList("Guardian or other agent of", "users", "agents"),
+        RelatedList("Enrollments", "enrollments", "user", only_active=True),
         RelatedList("Results", "results", "student"),
     ),
     "classes": (
@@ -63,7 +70,7 @@ _LISTS: Mapping[str, tuple[RelatedList, ...]] = {
         RelatedList("Students", "students"),
         RelatedList("Line items", "lineItems"),
         RelatedList("Results", "results"),
-        RelatedList("Enrollments", "enrollments", "class"),
+        RelatedList("Enrollments", "enrollments", "class", only_active=True),
     ),
     "orgs": (
         RelatedList("Child organizations", "orgs", "parent"),
@@ -100,6 +107,7 @@ def _read_part(
     console: ConsoleRequest, related: RelatedList, name: str, sourced_id: str, links: RecordLinks
 ) -> RelatedPart:
     params: dict[str, object] = {"limit": min(MAX_ROWS, page_size(console))}
+    filter_text = ""
     if related.filter_field:
         collection, path = COLLECTIONS[related.collection], f"/{related.collection}"
         params["filter"] = filter_text = clause(related.filter_field, "=", sourced_id)
@@ -110,11 +118,16 @@ def _read_part(
         collection = find_nested(name, related.collection)
         path = f"/{name}/{console.api.quote_id(sourced_id)}/{related.collection}"
         href = url_for("console.browse_nested", collection=name, record_id=sourced_id, nested=related.collection)
+    deleted = 0
+    if related.only_active:
+        deleted = console.api.count(path, {"filter": f"{filter_text} AND {clause('status', '=', TO_BE_DELETED)}"})
+        params["filter"] = f"{filter_text} AND {clause('status', '=', ACTIVE)}"
     result = console.api.get(path, params)
     columns = _columns_of(collection, related.filter_field or RESOURCES[name].singular_name)
     rows = rows_of(collection, result.records, links, columns)
     first_is_link = collection.presentation.first_is_link
-    return RelatedPart(related.title, first_is_link, headers_of(columns), rows, result.total, href, _message_of(result))
+    message = _message_of(result)
+    return RelatedPart(related.title, first_is_link, headers_of(columns), rows, result.total, href, message, deleted)
 
 
 def _columns_of(collection: BrowsedCollection, common_field: str) -> tuple[Column, ...]:

@@ -10,7 +10,7 @@ import orjson
 
 from chalk_flask.console.pages.roster.catalog import BrowsedCollection, Column, column_of, title_of
 from chalk_flask.console.pages.roster.labels import RecordLink, RecordLinks, Reference, record_url, references_of
-from chalk_flask.oneroster.fields.composites import RefField
+from chalk_flask.oneroster.fields.composites import MetadataField, RefField
 from chalk_flask.oneroster.fields.scalars import DateOrDateTimeField
 from chalk_flask.oneroster.vocabularies import TO_BE_DELETED
 
@@ -142,12 +142,36 @@ def read_references(
 def changed_fields(
     collection: BrowsedCollection, before: Mapping[str, Any], after: Mapping[str, Any], links: RecordLinks
 ) -> list[ChangedField]:
-    """Return the fields that differ between two states of a record, without status and time."""
+    """Return the fields that differ between two states of a record, without status and time.
+
+    Of an object, such as the metadata, each member that differs is a field.
+    """
     return [
-        ChangedField(column.label, *(_cell(collection, column, state, links, MAX_LINKS_IN_CHANGE) for state in states))
-        for states in ((before, after),)
-        for column in _changed_columns(collection, *states)
+        field
+        for column in _changed_columns(collection, before, after)
+        for field in _changed_members(collection, column, before, after, links)
     ]
+
+
+def _changed_members(
+    collection: BrowsedCollection,
+    column: Column,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    links: RecordLinks,
+) -> Iterator[ChangedField]:
+    """Yield the changed field of a column, or the members that differ if the field is an object."""
+    states = before, after
+    if not isinstance(collection.resource_type.fields[column.name], MetadataField):
+        cells = (_cell(collection, column, state, links, MAX_LINKS_IN_CHANGE) for state in states)
+        yield ChangedField(column.label, *cells)
+        return
+    objects = [state.get(column.name) or {} for state in states]
+    for name in sorted(objects[0].keys() | objects[1].keys()):
+        texts = [_shortened(_text_of(members.get(name))) for members in objects]
+        if objects[0].get(name) != objects[1].get(name):
+            label = f"{column.label}: {name}"
+            yield ChangedField(label, *(Cell(label, "text", text) for text in texts))
 
 
 def _changed_columns(
@@ -175,9 +199,11 @@ def _cell(
     text = _text_of(value)
     if isinstance(field, DateOrDateTimeField):
         text = field.to_cell(text)
-    if max_length is not None and len(text) > max_length:
-        text = text[:max_length] + "…"
-    return Cell(column.label, column.kind, text)
+    return Cell(column.label, column.kind, text if max_length is None else _shortened(text, max_length))
+
+
+def _shortened(text: str, max_length: int = MAX_TEXT_LENGTH) -> str:
+    return text if len(text) <= max_length else text[:max_length] + "…"
 
 
 def _text_of(value: Any) -> str:

@@ -80,20 +80,19 @@ class TenantForm(ConsoleForm):
         "Days to keep deleted records",
         TOMBSTONE_DAYS,
         "Applications see a deleted record as tobedeleted for this time. Then an import deletes it for good. The"
-        " standard requires 90 days. Leave it empty for the setting of the service.",
+        " standard requires 90 days.",
     )
     delivery_days = _days_field(
         "Days to keep webhook deliveries",
         DELIVERY_DAYS,
         f"Finished deliveries contain names and other roster data, and can be replayed until they are deleted."
-        f" {RETENTION_DAYS} days if it is empty, {DELIVERY_DAYS.maximum} at most.",
+        f" {DELIVERY_DAYS.maximum} days at most.",
     )
     history_days = _days_field(
         "Days to keep the change history",
         HISTORY_DAYS,
         "The page of a record shows its changes with their former values, which include names and other personal data."
-        " Enter 0 for no history: stored changes are then deleted within an hour. Leave it empty for the setting of the"
-        " service.",
+        " Enter 0 for no history: stored changes are then deleted within an hour.",
     )
 
     def changes_of(self, tenant: Tenant) -> dict[str, Any]:
@@ -166,10 +165,21 @@ def _page(form: TenantForm, status: int = 200, *, is_stale: bool = False) -> Res
         "console/settings/settings.html",
         form=form,
         is_stale=is_stale,
+        default_days=_default_days(),
         fixed_periods=_fixed_periods(),
         service_settings=_service_settings() if is_operator else [],
     )
     return make_response(text, status)
+
+
+def _default_days() -> dict[str, int]:
+    """Return the days that are in force if the field of a retention period is empty."""
+    settings = current().services.settings
+    return {
+        "tombstone_days": settings.tombstone_days,
+        "delivery_days": RETENTION_DAYS,
+        "history_days": settings.history_days,
+    }
 
 
 def _fixed_periods() -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from chalk_flask.oneroster.resource_type import NO_TIMESTAMP
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.changes import ChangeCause, RosterWriter
 from chalk_flask.roster.changes.clock import record_with_timestamp
+from chalk_flask.roster.changes.history_block import COLLECTION as HISTORY
 from chalk_flask.roster.imports.history import ImportRun, store_run
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import format_timestamp, utc_now
@@ -41,16 +42,16 @@ def change(console: Console, name: str, key: str, cause: ChangeCause, time: str 
         writer.finish()
 
 
-def store_import(console: Console) -> None:
-    """Store the import run RUN, so that it has a page."""
-    report = {"sha256": "0", "state": "committed", "dateLastModified": "2026-01-01T00:00:00.000Z"}
+def store_import(console: Console, time: str = "") -> None:
+    """Store the import run RUN, so that it has a page. `time` is that of its start and of the records it changed."""
     now = utc_now()
+    report = {"sha256": "0", "state": "committed", "dateLastModified": time or format_timestamp(now)}
     run = ImportRun(
         id=RUN,
         tenant="default",
         state="committed",
         who="pat",
-        started=format_timestamp(now),
+        started=time or format_timestamp(now),
         options={},
         report=report,
     )
@@ -118,8 +119,35 @@ def test_number_of_another_record_shows_no_changes(viewer: Console) -> None:
     assert "No older changes are stored" in history_text(viewer.get(PERSON, before="1").text)
 
 
-def test_record_without_changes_says_how_long_they_are_kept(viewer: Console) -> None:
-    assert "No changes are stored. The service keeps changes for 365 days." in history_text(viewer.get(PERSON).text)
+def test_changed_members_of_the_metadata_are_listed(viewer: Console) -> None:
+    metadata = {"region": "South", "boards.lead": "Ada", "sizes": [1, 2]}
+    change(viewer, "orgs", "s-3", ChangeCause(run=RUN), metadata=metadata)
+    text = history_text(viewer.get("/roster/orgs/s-3").text)
+    assert "Metadata: region North South Metadata: size 3 empty Metadata: sizes empty [ 1, 2 ]" in text
+    assert "boards" not in text
+
+
+def test_record_of_the_first_load_says_that_it_has_not_changed(viewer: Console) -> None:
+    text = history_text(viewer.get(PERSON).text)
+    assert "This record has not changed since the first load of the roster." in text
+    assert "Later changes will be listed here, with the values before and after. They are kept for 365 days." in text
+
+
+def test_record_of_the_first_load_names_its_import(viewer: Console) -> None:
+    with viewer.services.store.read("default") as snapshot:
+        time = FILES["users"].normalize(snapshot.get_many("users", ["u-2"])["u-2"])["dateLastModified"]
+    store_import(viewer, time)
+    text = history_text(viewer.get(PERSON).text)
+    assert f"Import {RUN} created this record in the first load of the roster. It has not changed since." in text
+
+
+def test_last_change_without_stored_values_is_explained(viewer: Console) -> None:
+    change(viewer, "users", "u-2", ChangeCause(run=RUN), familyName="Smith")
+    with viewer.services.store.write("default") as transaction:
+        transaction.delete(HISTORY, list(transaction.keys(HISTORY)))
+    text = history_text(viewer.get(PERSON).text)
+    assert "The values before and after the last change are not stored. Changes are kept for 365 days." in text
+    assert "first load of the roster. It" not in text
 
 
 def test_tenant_without_history_shows_none(viewer: Console) -> None:

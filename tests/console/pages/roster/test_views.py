@@ -197,7 +197,7 @@ def test_reference_to_a_tombstone_is_marked(viewer: Console) -> None:
 
 def test_person_page_shows_classes_agents_and_results(viewer: Console) -> None:
     text = visible_text(viewer.get("/roster/users/u-1").text)
-    for part in ("Classes (2)", "Enrollments (3)", "Results (2)", "People whose agent this is (1)"):
+    for part in ("Classes (2)", "Enrollments (3)", "Results (2)", "Guardian or other agent of (1)"):
         assert part in text
     assert "Agents, such as guardians Fay O'Brien" in text
     assert "User ids LDAP: ada@north, SIS: 77" in text
@@ -207,9 +207,18 @@ def test_person_page_shows_classes_agents_and_results(viewer: Console) -> None:
 def test_class_page_shows_people_and_line_items(viewer: Console) -> None:
     page = viewer.get("/roster/classes/c-1")
     text = visible_text(page.text)
-    for part in ("Teachers (1)", "Students (2)", "Line items (2)", "Enrollments (4)"):
+    for part in ("Teachers (1)", "Students (2)", "Line items (2)", "Enrollments (3)"):
         assert part in text
     assert {"/roster/users/u-1", "/roster/users/u-4", "/roster/courses/k-1"} <= set(links_of(page.text))
+
+
+def test_deleted_enrollments_are_counted_on_the_whole_list_only(viewer: Console) -> None:
+    page = viewer.get("/roster/classes/c-1")
+    part = page.text.partition('id="part-5"')[2].partition("</section>")[0]
+    assert "1 deleted record is not counted. Show all 4" in visible_text(part)
+    assert "tombstone" not in part
+    link = next(link for link in links_of(part) if link.startswith("/roster/enrollments?"))
+    assert listed_ids(viewer.get(link).text) == ["e-1", "e-2", "e-3", "e-4"]
 
 
 def test_school_page_counts_people_and_links_its_parent(viewer: Console) -> None:

@@ -67,6 +67,14 @@ def test_invalid_threshold_is_explained(console: Console, text: str) -> None:
     assert stored(console) == before
 
 
+def test_empty_retention_shows_the_days_in_force(console: Console) -> None:
+    console.sign_in("owner")
+    page = console.get(SETTINGS_PAGE).text
+    for name, days in (("tombstone_days", 90), ("delivery_days", 30), ("history_days", 365)):
+        assert re.search(rf'name="{name}"[^>]* placeholder="{days}"', page)
+        assert f"If it is empty, the default is in force: {days} days." in visible_text(page)
+
+
 def test_retention_is_saved_and_reset(console: Console) -> None:
     console.sign_in("owner")
     console.submit(SETTINGS_PAGE, tombstone_days="120", delivery_days=" 7 ", history_days="0")
