@@ -147,8 +147,8 @@ class JobStore:
         self.on_enqueue()
         return job
 
-    def sync(self, tenant: str, source: str, *, requested_by: str) -> Job:
-        """Queue the sync of a source. If a sync of the tenant is queued or running, return that job.
+    def sync(self, tenant: str, source: str, *, requested_by: str, full: bool = False) -> Job:
+        """Queue the sync of a source; with `full`, of all records. If one of the tenant is active, return that job.
 
         Raises JobError if there is no such source, TenantError and StorageError.
         """
@@ -157,7 +157,7 @@ class JobStore:
                 if active.kind == "sync":
                     return active
             _check_queue(transaction)
-            if not record_start(transaction, source, self._now()):
+            if not record_start(transaction, source, self._now(), full=full):
                 raise JobError(f"there is no source {source[:80]!r}: list them with `chalk-flask source list`")
             job = self._new_job(tenant, "sync", requested_by, source)
             lifecycle.enqueue(transaction, job, self._now())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from chalk_flask.sources.record import Source
 from chalk_flask.sources.record_spool import RecordSpool
 from chalk_flask.sources.rows import RowConverter
 
-__all__ = ["REQUIRED_COLLECTIONS", "Pull"]
+__all__ = ["REQUIRED_COLLECTIONS", "Pull", "PulledPackage"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,20 @@ So a record that is added meanwhile cannot refer to one that was not read.
 OPTIONAL_COLLECTION: Final = "demographics"
 """Collection that is read if the tenant has opted in, and that a provider may lack."""
 MISSING_STATUSES: Final = (403, 404, 501)
+NO_OPT_IN_NOTE: Final = "Demographics were not read, because the tenant has not opted in to them."
+
+
+@dataclass(frozen=True, slots=True)
+class PulledPackage:
+    """Package with the records of a provider.
+
+    `is_full` is True if it has all records. `lacks_demographics` is True if they were not read, and `notes` say why.
+    """
+
+    path: Path
+    is_full: bool
+    lacks_demographics: bool
+    notes: Sequence[str]
 
 
 class Pull(Closeable):
@@ -55,6 +69,7 @@ class Pull(Closeable):
     ) -> None:
         self._source, self._folder, self._max_bytes = source, folder, max_bytes
         self._with_demographics, self._spool_count = with_demographics, 0
+        self._note = NO_OPT_IN_NOTE
         self._client = HttpClient(limits, sleep)
         authorizer = _make_authorizer(source, secret, self._client, with_demographics=with_demographics)
         provider = Provider(self._client, source.url, authorizer, source.page_size)
@@ -64,8 +79,8 @@ class Pull(Closeable):
         """Close the connections."""
         self._client.close()
 
-    def write_package(self, since: str | None) -> tuple[Path, bool]:
-        """Read the provider and write a package. Return its path, and True if it has all records.
+    def write_package(self, since: str | None) -> PulledPackage:
+        """Read the provider and write a package.
 
         With `since`, it has the changes since this timestamp, unless the provider rejects the filter.
 
@@ -81,40 +96,46 @@ class Pull(Closeable):
             write_package(path, spools, is_delta=is_delta, system=self._source.name)
         finally:
             _close_all(spools)
-        return path, not is_delta
+        lacks_demographics = OPTIONAL_COLLECTION not in spools
+        return PulledPackage(path, not is_delta, lacks_demographics, [self._note] if lacks_demographics else [])
 
     def _read_all(self, since: str | None) -> Mapping[str, RecordSpool]:
         spools: dict[str, RecordSpool] = {}
         try:
             if self._with_demographics:
-                with _suppress_missing():
-                    spools[OPTIONAL_COLLECTION] = self._read(FILES[OPTIONAL_COLLECTION], since)
+                self._read_demographics(spools, since)
             for name in REQUIRED_COLLECTIONS:
-                spools[name] = self._read(FILES[name], since)
+                spools[name] = self._read(FILES[name], since, is_delta=since is not None)
         except BaseException:
             _close_all(spools)
             raise
         return spools
 
-    def _read(self, resource_type: ResourceType, since: str | None) -> RecordSpool:
-        return self._reader.read(resource_type, since, partial(self._new_spool, resource_type, since is not None))
+    def _read_demographics(self, spools: dict[str, RecordSpool], since: str | None) -> None:
+        """Read the demographics, all of them if the last sync could not read them.
+
+        Notes that the provider does not have them, or does not allow to read them.
+        """
+        start = None if self._source.lacks_demographics else since
+        resource_type = FILES[OPTIONAL_COLLECTION]
+        try:
+            spools[OPTIONAL_COLLECTION] = self._read(resource_type, start, is_delta=since is not None)
+        except StatusError as error:
+            if error.status not in MISSING_STATUSES:
+                raise
+            self._note = (
+                f"Demographics were not read, because the provider does not have them, or does not allow to read them"
+                f" (status {error.status}). Stored ones stay as they are."
+            )
+
+    def _read(self, resource_type: ResourceType, since: str | None, *, is_delta: bool) -> RecordSpool:
+        return self._reader.read(resource_type, since, partial(self._new_spool, resource_type, is_delta))
 
     def _new_spool(self, resource_type: ResourceType, is_delta: bool) -> RecordSpool:
         self._spool_count += 1
         path = self._folder / f"{self._spool_count}{PART_SUFFIX}"
         converter = RowConverter(resource_type, is_delta=is_delta)
         return RecordSpool(path, converter, self._max_bytes, keeps_deleted=is_delta)
-
-
-@contextmanager
-def _suppress_missing() -> Iterator[None]:
-    """Ignore that the provider does not have a collection, or does not allow to read it."""
-    try:
-        yield
-    except StatusError as error:
-        if error.status not in MISSING_STATUSES:
-            raise
-        log.info("the provider has no %s (status %s), so they stay as they are", OPTIONAL_COLLECTION, error.status)
 
 
 def _close_all(spools: Mapping[str, RecordSpool]) -> None:

@@ -29,6 +29,7 @@ class Source:
 
     `last_started` is the start of the last sync, `last_success` that of the last one that was applied or found nothing
     to change, and `last_full` that of the last full one of these. `last_result` is the state of the last import run.
+    `lacks_demographics` is True if that success read no demographics, so that the next sync reads all of them.
     `last_error` says why the last sync failed, at `last_failure`. `failures` is the number of failures in a row.
     """
 
@@ -47,6 +48,7 @@ class Source:
     last_started: str | None = None
     last_success: str | None = None
     last_full: str | None = None
+    lacks_demographics: bool = False
     last_run: str | None = None
     last_result: str | None = None
     last_error: str | None = None

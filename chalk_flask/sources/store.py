@@ -135,17 +135,28 @@ class SourceStore:
             raise SourceError(f"the secret cannot be stored: {error}") from error
 
 
-def record_start(transaction: Transaction, name: str, now: datetime) -> bool:
-    """Store that a sync was queued, so that it is not due again. Return False if there is no such source."""
+def record_start(transaction: Transaction, name: str, now: datetime, *, full: bool = False) -> bool:
+    """Store that a sync was queued, so that it is not due again. Return False if there is no such source.
+
+    With `full`, it reads all records.
+    """
     source = find_source(transaction, name)
     if source is None:
         return False
-    transaction.put(COLLECTION, [replace(source, last_started=format_timestamp(now)).to_record()])
+    started = replace(source, last_started=format_timestamp(now), last_full=None if full else source.last_full)
+    transaction.put(COLLECTION, [started.to_record()])
     return True
 
 
 def record_result(
-    transaction: Transaction, synced: Source, report: ImportReport, state: RunState, started: datetime, *, is_full: bool
+    transaction: Transaction,
+    synced: Source,
+    report: ImportReport,
+    state: RunState,
+    started: datetime,
+    *,
+    is_full: bool,
+    lacks_demographics: bool,
 ) -> None:
     """Store the result of a sync in the transaction that stores its import run.
 
@@ -158,7 +169,8 @@ def record_result(
     updated = _with_result(source, report, state, started)
     if state in ("committed", "unchanged") and source.reads_like(synced):
         start = format_timestamp(started)
-        updated = replace(updated, last_success=start, last_full=start if is_full else source.last_full)
+        last_full = start if is_full else source.last_full
+        updated = replace(updated, last_success=start, last_full=last_full, lacks_demographics=lacks_demographics)
     transaction.put(COLLECTION, [updated.to_record()])
 
 

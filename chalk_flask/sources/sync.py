@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from filelock import FileLock, Timeout
 
@@ -32,6 +32,9 @@ from chalk_flask.sources.record import Source
 from chalk_flask.sources.store import SourceStore, record_result
 from chalk_flask.tenants.store import require_tenant
 from chalk_flask.times import format_timestamp, parse_timestamp, utc_now
+
+if TYPE_CHECKING:
+    from chalk_flask.sources.pull import PulledPackage
 
 __all__ = ["SyncOptions", "remove_source_files", "sync_source"]
 
@@ -80,12 +83,12 @@ def sync_source(
         source, started = sources.get(tenant, name), now()
         try:
             since = _delta_start(source, options, started)
-            path, is_full = _pull(store, settings, source, sources.secret(source), since, options, folder, progress)
-            recorder = _ResultRecorder(source, started, is_full, on_result)
+            package = _pull(store, settings, source, sources.secret(source), since, options, folder, progress)
+            recorder = _ResultRecorder(source, started, package, on_result)
             report = run_import(
                 store,
                 settings,
-                path,
+                package.path,
                 tenant,
                 choices or ImportChoices(),
                 name=source.name,
@@ -93,6 +96,7 @@ def sync_source(
                 dry_run=options.dry_run,
                 progress=progress,
                 on_result=recorder,
+                notes=package.notes,
             )
         except (SourceError, StorageError, OSError) as error:
             _record_failure(sources, source, started, _reason(error), options)
@@ -111,8 +115,8 @@ def _pull(
     options: SyncOptions,
     folder: Path,
     progress: Progress | None,
-) -> tuple[Path, bool]:
-    """Read the provider and write a package. Return its path, and True if it has all records."""
+) -> PulledPackage:
+    """Read the provider and write a package."""
     # Imported here, because the HTTP client would slow down the start of the service.
     from chalk_flask.sources.pull import Pull
 
@@ -138,11 +142,20 @@ class _ResultRecorder:
 
     source: Source
     started: datetime
-    is_full: bool
+    package: PulledPackage
     on_result: OnResult | None
 
     def __call__(self, report: ImportReport, state: RunState, transaction: Transaction) -> None:
-        record_result(transaction, self.source, report, state, self.started, is_full=self.is_full)
+        package = self.package
+        record_result(
+            transaction,
+            self.source,
+            report,
+            state,
+            self.started,
+            is_full=package.is_full,
+            lacks_demographics=package.lacks_demographics,
+        )
         if self.on_result:
             self.on_result(report, state, transaction)
 

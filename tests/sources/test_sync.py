@@ -134,11 +134,23 @@ def test_rejected_filter_leads_to_a_full_sync(puller: Puller, provider: Provider
 def test_demographics_are_read_with_the_opt_in_only(puller: Puller, provider: Provider) -> None:
     provider.roster["demographics"] = [record("u-001", birthDate="2015-01-31", sex="female", asian=True)]
     TenantStore(puller.store).update("default", demographics=False)
-    pull(puller, provider)
-    assert puller.ids("demographics") == set()
+    report = pull(puller, provider)
+    assert report.notes == ["Demographics were not read, because the tenant has not opted in to them."]
+    assert (puller.ids("demographics"), puller.source().lacks_demographics) == (set(), True)
     TenantStore(puller.store).update("default", demographics=True)
-    puller.sync(full=True)
+    assert puller.sync().notes == []
     assert puller.records("demographics")["u-001"]["birthDate"] == "2015-01-31"
+    assert puller.source().lacks_demographics is False
+
+
+def test_first_sync_after_the_opt_in_reads_other_changes_only(puller: Puller, provider: Provider) -> None:
+    TenantStore(puller.store).update("default", demographics=False)
+    pull(puller, provider)
+    TenantStore(puller.store).update("default", demographics=True)
+    puller.sync()
+    unfiltered = {path for path in provider.requests if "/ims/" in path and "filter" not in path}
+    assert unfiltered
+    assert all("/demographics?" in path for path in unfiltered)
 
 
 @pytest.mark.parametrize("status", [403, 404, 501])
@@ -147,15 +159,17 @@ def test_missing_demographics_stay_as_they_are(puller: Puller, provider: Provide
     provider.roster["demographics"] = [record("u-001", sex="female")]
     pull(puller, provider)
     provider.replies = lambda path, query: Reply(status) if path == "demographics" else None
-    assert puller.sync(full=True).state == "unchanged"
-    assert puller.ids("demographics") == {"u-001"}
+    report = puller.sync(full=True)
+    assert (report.state, puller.ids("demographics")) == ("unchanged", {"u-001"})
+    assert f"does not allow to read them (status {status}). Stored ones stay as they are." in report.to_text()
+    assert puller.runs()[-1].report["notes"] == report.notes
 
 
 def test_missing_demographics_do_not_prevent_a_delta(puller: Puller, provider: Provider) -> None:
     del provider.roster["demographics"]
     pull(puller, provider)
     puller.sync()
-    assert all("filter" in path for path in provider.requests if "/ims/" in path)
+    assert all("filter" in path for path in provider.requests if "/ims/" in path and "demographics" not in path)
 
 
 def test_full_sync_after_a_rejected_filter_is_sorted(puller: Puller, provider: Provider) -> None:

@@ -65,6 +65,7 @@ def source_details(source: Source) -> Sequence[tuple[str, object]]:
         ("last sync", source.last_started or "never"),
         ("last success", source.last_success or "never"),
         ("last full", source.last_full or "never"),
+        ("demographics", "not read by the last sync" if source.lacks_demographics else None),
         ("last run", source.last_run),
         ("last result", source.last_result),
         ("last error", source.last_error),

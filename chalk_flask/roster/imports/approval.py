@@ -127,6 +127,7 @@ def _held_job(run: ImportRun, store: RosterStore, folder: Path) -> ImportJob:
         options=options,
         package_sha256=run.sha256,
         approved=run,
+        notes=run.report.get("notes", ()),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -57,7 +57,8 @@ class ImportParameters(TypedDict, total=False):
     `on_commit` is called in the transaction that changes the roster, `on_hold` in the one that stores the hold.
     `on_result` is called in either, and in the one that stores that nothing has changed; no other transaction stores a
     result. `csv_file` is the file for quarantined rows. It contains personal data. `name` is the name of the package in
-    the report, by default that of its path. `keeps_history` is False if the tenant keeps no change history.
+    the report, by default that of its path. `keeps_history` is False if the tenant keeps no change history. `notes` are
+    sentences for the report.
     """
 
     run: str
@@ -70,6 +71,7 @@ class ImportParameters(TypedDict, total=False):
     on_result: OnResult | None
     csv_file: Path | None
     keeps_history: bool
+    notes: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -102,12 +104,14 @@ class ImportJob:
     csv_file: Path | None = None
     keeps_history: bool = True
     subfolder: str = ""
+    notes: Sequence[str] = ()
 
     def new_report(self) -> ImportReport:
         """Return an empty report."""
         problems = ImportProblems()
         problems.extend(self.warnings)
-        return ImportReport(self.run, "refused", self.tenant, escape_undecodable(self.name), problems, self.dry_run)
+        name, notes = escape_undecodable(self.name), list(self.notes)
+        return ImportReport(self.run, "refused", self.tenant, name, problems, self.dry_run, notes=notes)
 
     def to_run(self, state: RunState, report: ImportReport, revision: int | None = None) -> ImportRun:
         """Return the run to store. An approved run keeps its start time and the user who started it."""

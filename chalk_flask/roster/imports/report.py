@@ -57,6 +57,7 @@ class ImportReport:
     `package_checksum`. `exceeded` lists why the package is held, or would be held. `earlier` is the id of the run that
     imported or held the same package before, if this run had nothing to do. `purged` counts deleted tombstones.
     `quarantined` is the number of quarantined rows by file, and `quarantined_rows` lists the first of their problems.
+    `notes` are sentences about the package that are no problem, for example what a sync left out.
     """
 
     run: str
@@ -75,6 +76,7 @@ class ImportReport:
     earlier: str | None = None
     quarantined: dict[str, int] = field(default_factory=dict)
     quarantined_rows: list[ImportProblem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return the number of records by file and outcome."""
@@ -110,6 +112,7 @@ class ImportReport:
             "earlier": self.earlier,
             "quarantined": dict(self.quarantined),
             "quarantinedRows": [problem.to_dict() for problem in self.quarantined_rows],
+            "notes": list(self.notes),
         } | self.problems.to_dict()
 
     @classmethod
@@ -134,6 +137,7 @@ class ImportReport:
             quarantined_rows=[
                 ImportProblem.from_dict(problem, is_warning=False) for problem in data.get("quarantinedRows", ())
             ],
+            notes=list(data.get("notes", ())),
         )
 
     def to_text(self) -> str:
@@ -152,7 +156,7 @@ class ImportReport:
         sections = [
             (self.state == "held", [headline, *self._earlier_run()]),
             (True, [*self._reasons(), *self._quarantined_rows(), *self.problems.to_text()]),
-            (False, self._table()),
+            (False, [*self.notes, *self._table()]),
             (True, self._next_steps()),
         ]
         return [(is_problem, lines) for is_problem, lines in sections if lines]

@@ -117,6 +117,14 @@ def test_scheduled_source_shows_its_next_sync(run: RunCommand, add: CommandResul
     assert run("source", "show", "hourly", "--json").json["everySeconds"] == 3600
 
 
+def test_sync_says_that_it_read_no_demographics(run: RunCommand, add: CommandResult, provider: Provider) -> None:
+    note = "Demographics were not read, because the tenant has not opted in to them."
+    arguments = ("source", "sync", "sis", "--tenant", "north")
+    assert run(*arguments, "--json").json["notes"] == [note]
+    assert note in run(*arguments).out
+    assert re.search(r"^demographics +not read by the last sync$", run("source", "show", *arguments[2:]).out, re.M)
+
+
 SET = ("source", "set", "sis", "--tenant", "north")
 
 
