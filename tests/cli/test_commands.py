@@ -43,7 +43,7 @@ def test_commands_are_complete() -> None:
         "import",
         "validate",
         *("imports list", "imports show", "imports approve", "imports discard"),
-        *("source add", "source list", "source show", "source remove", "source sync"),
+        *("source add", "source set", "source list", "source show", "source remove", "source sync"),
         "export",
         "token create",
         "token list",
