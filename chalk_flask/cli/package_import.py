@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
@@ -113,13 +113,8 @@ def run_import(
     tenant is deleted meanwhile.
     """
     from chalk_flask.roster import tenant_imports
-    from chalk_flask.roster.imports.history import last_row_counts
 
-    def expected_rows() -> Mapping[str, int]:
-        with store.read(tenant) as snapshot:
-            return last_row_counts(snapshot)
-
-    with tenant_errors(), nullcontext() if quiet else progress_line(expected_rows=expected_rows) as progress:
+    with tenant_errors(), nullcontext() if quiet else progress_line() as progress:
         return tenant_imports.run_import(
             store,
             settings,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TextIO, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "progress_line"]
 
-Progress: TypeAlias = Callable[[str, int], None]
+
+class Progress(Protocol):
+    """Function that redraws the line."""
+
+    def __call__(self, phase: str, rows: int, total: int | None = None, /) -> None:
+        """Show a phase, its number of rows so far, and the expected number, from which the percentage follows."""
+
 
 REDRAW_SECONDS: Final = 0.1
 """Minimum time between two numbers of the same phase."""
-_WRITING: Final = "writing "
-"""Beginning of the name of a phase that writes the rows of a file."""
-_NO_COUNTS: Final[Mapping[str, int]] = {}
 
 
 @contextmanager
-def progress_line(
-    stream: TextIO | None = None, expected_rows: Callable[[], Mapping[str, int]] | None = None
-) -> Iterator[Progress | None]:
-    """Yield a function that takes a phase and its row count and redraws one line. The line is cleared at the end.
+def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
+    """Yield a function that redraws one line. The line is cleared at the end.
 
-    `expected_rows` returns the expected number of rows by file, from which percentage and remaining time follow. Yields
-    None if stderr (or the stream) is not a terminal. The environment variable NO_COLOR switches colors off.
+    Yields None if stderr (or the stream) is not a terminal. The environment variable NO_COLOR switches colors off.
     """
     out = stream or sys.stderr
     if not out.isatty():
         yield None
         return
     with _progress_bar(out) as bar:
-        yield _PhaseProgress(bar, expected_rows() if expected_rows else _NO_COUNTS).show
+        yield _PhaseProgress(bar).show
 
 
 def _progress_bar(out: TextIO) -> ProgressBar:
@@ -60,13 +60,13 @@ def _progress_bar(out: TextIO) -> ProgressBar:
 class _PhaseProgress:
     """Progress of the current phase, which replaces that of the former phase."""
 
-    def __init__(self, bar: ProgressBar, expected_rows: Mapping[str, int]) -> None:
-        self._bar, self._expected_rows = bar, expected_rows
+    def __init__(self, bar: ProgressBar) -> None:
+        self._bar = bar
         self._task: TaskID | None = None
         self._phase = ""
         self._since = self._drawn = 0.0
 
-    def show(self, phase: str, rows: int) -> None:
+    def show(self, phase: str, rows: int, total: int | None = None, /) -> None:
         """Redraw the line, if it is another phase or some time has passed."""
         now = time.monotonic()
         if phase == self._phase and now - self._drawn < REDRAW_SECONDS:
@@ -75,7 +75,6 @@ class _PhaseProgress:
         if self._task is None or phase != self._phase:
             self._begin(phase, now)
         assert self._task is not None
-        total = self._expected_rows.get(phase.removeprefix(_WRITING))
         self._bar.update(
             self._task,
             completed=rows,

@@ -223,7 +223,7 @@ class DropFolderWatcher:
         package.forget_starts()
         return report
 
-    def _check_stopping(self, _phase: str, _rows: int) -> None:
+    def _check_stopping(self, _phase: str, _rows: int, _total: int | None) -> None:
         if self._stopping.is_set():
             raise _StopRequestedError
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -17,7 +16,7 @@ from chalk_flask.jobs.lifecycle import JobSupersededError
 from chalk_flask.jobs.progress import ProgressWriter
 from chalk_flask.jobs.record import Job
 from chalk_flask.jobs.store import JobStore
-from chalk_flask.roster.imports import Progress, history
+from chalk_flask.roster.imports import Progress
 from chalk_flask.roster.imports.approval import ApprovalError
 from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.tenant_imports import approve_import, run_import
@@ -44,7 +43,7 @@ def execute(store: Backend, settings: Settings, jobs: JobStore, job: Job, on_pro
     StorageError if a failure cannot be stored. Changes nothing if the job was started again or deleted meanwhile.
     """
     try:
-        report = _run(store, settings, jobs, job, _progress_callback(store, jobs, job, on_progress))
+        report = _run(store, settings, jobs, job, _progress_callback(jobs, job, on_progress))
         jobs.complete(job, report)
         log.info("job %s of tenant %s is finished: %s", job.id, job.tenant, report.state)
     except JobSupersededError:
@@ -99,15 +98,15 @@ def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, progress:
     )
 
 
-def _progress_callback(store: Backend, jobs: JobStore, job: Job, on_progress: Progress | None) -> Progress:
+def _progress_callback(jobs: JobStore, job: Job, on_progress: Progress | None) -> Progress:
     """Return a callback that writes the progress of the job, and calls `on_progress`."""
     make_private_folder(jobs.tenant_folder(job.tenant))
-    write = ProgressWriter(jobs.progress_file(job), _expected_rows(store, job.tenant))
+    write = ProgressWriter(jobs.progress_file(job))
 
-    def progress(phase: str, count: int) -> None:
-        write(phase, count)
+    def progress(phase: str, count: int, total: int | None) -> None:
+        write(phase, count, total)
         if on_progress:
-            on_progress(phase, count)
+            on_progress(phase, count, total)
 
     return progress
 
@@ -121,9 +120,3 @@ def _fail(jobs: JobStore, job: Job, message: str) -> None:
     log.error("job %s of tenant %s has failed: %s", job.id, job.tenant, message)
     with contextlib.suppress(JobSupersededError):
         jobs.fail(job, message)
-
-
-def _expected_rows(store: Backend, tenant: str) -> Mapping[str, int]:
-    """Return the number of rows by file in the last import of the tenant that was not rejected."""
-    with store.read(tenant) as snapshot:
-        return history.last_row_counts(snapshot)

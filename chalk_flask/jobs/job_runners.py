@@ -92,7 +92,7 @@ class ThreadRunner:
     def run(self, job: Job, stopping: threading.Event) -> bool:
         """Run a job until it ends. Return False if it was stopped before, because `stopping` was set."""
 
-        def stop_if_requested(phase: str, count: int) -> None:
+        def stop_if_requested(phase: str, count: int, total: int | None) -> None:
             if stopping.is_set():
                 raise StopRequestedError
 

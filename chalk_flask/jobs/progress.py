@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,25 +92,28 @@ class ProgressFile:
 
 
 class ProgressWriter:
-    """Callback of an import that writes its progress. `expected_rows` is the expected number of rows by file."""
+    """Callback of an import that writes its progress."""
 
-    def __init__(self, file: ProgressFile, expected_rows: Mapping[str, int]) -> None:
-        self._file, self._expected_rows = file, expected_rows
+    def __init__(self, file: ProgressFile) -> None:
+        self._file = file
         self._phases: list[PhaseProgress] = []
         self._start = self._phase_start = time.monotonic()
         self._next_write = 0.0
 
-    def __call__(self, phase: str, count: int) -> None:
-        """Write the phase and its number of rows, unless the last write was less than WRITE_INTERVAL_SECONDS ago."""
+    def __call__(self, phase: str, count: int, total: int | None) -> None:
+        """Write the phase, its number of rows and the expected number.
+
+        Does nothing if the last write was less than WRITE_INTERVAL_SECONDS ago.
+        """
         now = time.monotonic()
         is_new = not self._phases or self._phases[-1].name != phase
         if is_new:
             if any(earlier.name == phase for earlier in self._phases):
                 self._phases.clear()  # the import compares again
             self._phase_start = now
-            self._phases.append(PhaseProgress(phase, count, self._expected_rows.get(phase), 0.0))
+            self._phases.append(PhaseProgress(phase, count, total, 0.0))
         seconds = round(now - self._phase_start, 2)
-        self._phases[-1] = replace(self._phases[-1], count=count, seconds=seconds)
+        self._phases[-1] = replace(self._phases[-1], count=count, total=total, seconds=seconds)
         if now < self._next_write and not is_new:
             return
         self._file.write(JobProgress(tuple(self._phases), round(now - self._start, 2)))

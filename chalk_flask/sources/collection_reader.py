@@ -64,7 +64,7 @@ class CollectionReader:
         while page is not None:
             reading.add(page)
             if self._on_progress:
-                self._on_progress(f"downloading {resource_type.name}", spool.count)
+                self._on_progress(f"downloading {resource_type.name}", spool.count, reading.last_total)
             page = self._next_page(resource_type, since, page, reading)
         return reading
 

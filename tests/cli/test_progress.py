@@ -36,12 +36,12 @@ def drawn_lines(stream: Terminal) -> list[str]:
 
 def test_line_shows_percentage_and_remaining_time() -> None:
     stream = Terminal()
-    with progress_line(stream, lambda: {"users": 4000}) as progress:
+    with progress_line(stream) as progress:
         assert progress
         for rows in (1000, 2000, 3000):
-            progress("users", rows)
+            progress("users", rows, 4000)
             time.sleep(0.02)
-        progress("writing users", 4000)
+        progress("writing users", 300, 300)
     lines = drawn_lines(stream)
     [half] = [line for line in lines if "2,000 rows" in line]
     assert re.fullmatch(r"users .* 50% 2,000 rows.* 0:00:0[0-9]", half)
@@ -59,20 +59,20 @@ def test_line_without_an_expected_number_shows_rows_only() -> None:
 
 def test_line_fits_80_columns_and_is_cleared() -> None:
     stream = Terminal()
-    with progress_line(stream, lambda: {"academicSessions": 10**9}) as progress:
+    with progress_line(stream) as progress:
         assert progress
-        progress("writing academicSessions", 0)
+        progress("writing academicSessions", 0, 10**9)
         time.sleep(0.11)
-        progress("writing academicSessions", 123_456_789)
+        progress("writing academicSessions", 123_456_789, 10**9)
     assert max(map(len, drawn_lines(stream))) <= 80
     assert stream.getvalue().rstrip("\r\n").endswith("\x1b[2K")
 
 
 def test_more_rows_than_expected_are_at_most_100_percent() -> None:
     stream = Terminal()
-    with progress_line(stream, lambda: {"users": 10}) as progress:
+    with progress_line(stream) as progress:
         assert progress
-        progress("users", 20)
+        progress("users", 20, 10)
     assert "100%" in drawn_lines(stream)[-1]
 
 
@@ -81,14 +81,14 @@ def test_no_color_switches_colors_off(no_color: bool, monkeypatch: pytest.Monkey
     if no_color:
         monkeypatch.setenv("NO_COLOR", "1")
     stream = Terminal()
-    with progress_line(stream, lambda: {"users": 10}) as progress:
+    with progress_line(stream) as progress:
         assert progress
-        progress("users", 5)
+        progress("users", 5, 10)
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", stream.getvalue())) is not no_color
 
 
 def test_stream_without_a_terminal_has_no_progress() -> None:
     stream = io.StringIO()
-    with progress_line(stream, lambda: pytest.fail("the store is read for nothing")) as progress:
+    with progress_line(stream) as progress:
         assert progress is None
     assert stream.getvalue() == ""

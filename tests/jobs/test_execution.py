@@ -109,7 +109,7 @@ def test_job_whose_package_is_missing_is_rejected(service: JobService) -> None:
 def test_stop_leaves_the_job_running_without_an_effect(service: JobService) -> None:
     job = service.jobs.start(service.upload(package_with_users(3000)))
 
-    def stop(phase: str, count: int) -> None:
+    def stop(phase: str, count: int, total: int | None) -> None:
         raise StopRequestedError
 
     with pytest.raises(StopRequestedError):

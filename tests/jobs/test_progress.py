@@ -12,10 +12,10 @@ from tests.support.packages import PackageBuilder
 def test_progress_lists_the_phases_so_far(tmp_path: Path) -> None:
     file = ProgressFile(tmp_path / "job-1.json")
     assert file.read() is None
-    write = ProgressWriter(file, {"users": 5000})
+    write = ProgressWriter(file)
     for count in (1000, 2000, 2400):
-        write("users", count)
-    write("enrollments", 1000)
+        write("users", count, 5000)
+    write("enrollments", 1000, None)
     progress = file.read()
     assert progress
     assert [(phase.name, phase.count, phase.total) for phase in progress.phases] == [
@@ -31,9 +31,9 @@ def test_progress_lists_the_phases_so_far(tmp_path: Path) -> None:
 
 def test_progress_starts_again_when_an_import_compares_again(tmp_path: Path) -> None:
     file = ProgressFile(tmp_path / "job-1.json")
-    write = ProgressWriter(file, {})
+    write = ProgressWriter(file)
     for phase in ("orgs", "users", "orgs"):
-        write(phase, 1000)
+        write(phase, 1000, None)
     progress = file.read()
     assert progress
     assert [phase.name for phase in progress.phases] == ["orgs"]
@@ -47,7 +47,7 @@ def test_damaged_progress_file_counts_as_none(tmp_path: Path) -> None:
 
 
 def test_progress_that_cannot_be_written_does_not_stop_the_import(tmp_path: Path) -> None:
-    ProgressWriter(ProgressFile(tmp_path / "missing" / "job-1.json"), {})("users", 1000)
+    ProgressWriter(ProgressFile(tmp_path / "missing" / "job-1.json"))("users", 1000, None)
 
 
 def test_finished_job_has_no_progress(service: JobService) -> None:

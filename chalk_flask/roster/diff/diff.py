@@ -46,7 +46,7 @@ class RosterDiff:
         stored: Snapshot,
         problems: ImportProblems,
         options: ReadingOptions,
-        progress: Callable[[str, int], None] | None,
+        progress: Callable[[str, int, int | None], None] | None,
         quarantine: Quarantine | None = None,
         strict: bool = False,
     ) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from functools import partial
 
-from backends import StorageError, Transaction
+from backends import Record, StorageError, Transaction
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import ChangeCause, clock, grade_tool_records
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.changes.version import RosterVersion, ToolWrites, find_tool_writes, has_conflicts
-from chalk_flask.roster.changes.writer import write_with_final_timestamp
+from chalk_flask.roster.changes.writer import RecordsWithTimestamp, write_with_final_timestamp
+from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.diff.diff import RosterDiff
 from chalk_flask.roster.imports import history
-from chalk_flask.roster.imports.parameters import ImportJob, RosterChangedError, no_callback
+from chalk_flask.roster.imports.parameters import ImportJob, Progress, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
+from chalk_flask.roster.package.reader import ROWS_PER_PROGRESS_CALL
 from chalk_flask.times import utc_now
 
 __all__ = ["store_changes", "store_unchanged"]
@@ -64,15 +67,33 @@ def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, versi
         _release_notes(diff, writer.transaction, written)
         for name, changes in diff.changes.items():
             if changes.changed_count:
-                if job.progress:
-                    job.progress(f"writing {name}", changes.changed_count)
-                writer.put(name, changes.records, changes.keys)
+                writer.put(name, _with_progress(job, name, changes), changes.keys)
         if has_conflicts(writer.transaction, written):
             raise RosterChangedError
         writer.finish(report.counts())
         _store_run(job, report, writer.transaction)
     clock.wait_until(writer.timestamp, writer.lead)
     return writer.timestamp, not written
+
+
+def _with_progress(job: ImportJob, name: str, changes: ChangeSet) -> RecordsWithTimestamp:
+    """Return the records of a collection as `changes.records` does, and report how many of them are written."""
+    reports, total = [job.progress] if job.progress else [], changes.changed_count
+
+    def records(timestamp: str) -> Iterator[Record]:
+        if not reports:  # a later timestamp is written without a new phase
+            return changes.records(timestamp)
+        return _reporting(changes.records(timestamp), f"writing {name}", total, reports.pop())
+
+    return records
+
+
+def _reporting(records: Iterator[Record], phase: str, total: int, progress: Progress) -> Iterator[Record]:
+    for number, record in enumerate(records):
+        if number % ROWS_PER_PROGRESS_CALL == 0:
+            progress(phase, number, total)
+        yield record
+    progress(phase, total, total)
 
 
 def _tool_writes_beside(diff: RosterDiff, transaction: Transaction, version: RosterVersion) -> ToolWrites:

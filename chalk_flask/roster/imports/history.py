@@ -34,7 +34,6 @@ __all__ = [
     "find_run",
     "find_run_with_timestamp",
     "find_same_package",
-    "last_row_counts",
     "list_runs",
     "rejected_run_ids",
     "runs_to_keep",
@@ -215,12 +214,6 @@ def list_runs(snapshot: Snapshot, folder: Path, tenant: str) -> list[ImportRun]:
     oldest = format_timestamp(utc_now() - RETENTION)
     runs = [*_stored_runs(snapshot, MATCH_ALL), *_rejected_runs(run_files.folder_for(folder, tenant))]
     return sorted((run for run in runs if run.started >= oldest), key=lambda run: (run.started, run.id))
-
-
-def last_row_counts(snapshot: Snapshot) -> Mapping[str, int]:
-    """Return the number of rows by file in the last run whose package was applied, or contained nothing new."""
-    run = find_last_current_run(snapshot)
-    return {} if run is None else {name: file["rows"] for name, file in run.report["files"].items()}
 
 
 def runs_to_keep(snapshot: Snapshot, time: datetime) -> set[str]:

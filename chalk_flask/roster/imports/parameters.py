@@ -32,8 +32,11 @@ __all__ = [
     "no_callback",
 ]
 
-Progress: TypeAlias = Callable[[str, int], None]
-"""Called with the phase (the name of a file, or "writing" and the name) and the number of rows done, once per 1,000."""
+Progress: TypeAlias = Callable[[str, int, int | None], None]
+"""Called once per 1,000 rows, with the phase, the number of rows done, and the expected number; None if it is unknown.
+
+The phase is the name of a file, or "writing" and the name. The size of a file gives the expected number of its rows.
+"""
 
 OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
 """Called with the report, whose counts are final, in the transaction that stores the result."""

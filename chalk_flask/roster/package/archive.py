@@ -75,6 +75,10 @@ class Package(ABC):
         """Return a byte stream of a file."""
 
     @abstractmethod
+    def size(self, name: str) -> int:
+        """Return the size of a file in bytes, unpacked."""
+
+    @abstractmethod
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         """Yield an error for each entry that is not a plain file, and for each exceeded limit. Raises OSError."""
 
@@ -139,15 +143,21 @@ class _RowLimitedStream(io.BufferedIOBase):
         self._row_number = row_number
         self._current_row = 0
         self._remaining_bytes = MAX_ROW_BYTES
+        self._position = 0
 
     def readable(self) -> bool:
         return True
+
+    def tell(self) -> int:
+        """Return the number of bytes that were read."""
+        return self._position
 
     def read1(self, size: int = -1, /) -> bytes:
         if (row := self._row_number()) != self._current_row:
             self._current_row, self._remaining_bytes = row, MAX_ROW_BYTES
         data = self._read(max(size, READ_BYTES))  # `io.TextIOWrapper` requests little, and accepts more
         self._remaining_bytes -= len(data)
+        self._position += len(data)
         if self._remaining_bytes < 0:
             raise csv.Error(f"it is larger than {MAX_ROW_BYTES >> 20} MiB")
         return data
@@ -162,6 +172,9 @@ class _ZipPackage(Package):
 
     def open_raw(self, name: str) -> IO[bytes]:
         return self._archive.open(self._by_path[self._layout.files[name]])
+
+    def size(self, name: str) -> int:
+        return self._by_path[self._layout.files[name]].file_size
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         if not self._archive.infolist():
@@ -205,6 +218,9 @@ class _FolderPackage(Package):
 
     def open_raw(self, name: str) -> IO[bytes]:
         return io.BufferedReader(_DescriptorReader(self._descriptors[self._layout.files[name]]))
+
+    def size(self, name: str) -> int:
+        return os.fstat(self._descriptors[self._layout.files[name]]).st_size
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         yield from _total_errors(len(self._paths), "folder")

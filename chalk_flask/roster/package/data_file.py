@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Protocol, cast
 
 from chalk_flask.oneroster.csv.diagnosis import UNNAMED_COLUMN
 from chalk_flask.oneroster.csv.file_format import (
@@ -63,6 +64,13 @@ class ReadingOptions:
     is_standalone: bool = False
 
 
+class _SupportsTell(Protocol):
+    """Stream that knows its position."""
+
+    def tell(self) -> int:
+        """Return the number of bytes that were read."""
+
+
 class DataFile:
     """CSV file of one resource type. The constructor reads its first bytes to find out the format.
 
@@ -71,6 +79,8 @@ class DataFile:
 
     parser: RowParser
     repair: RowRepair
+    _size: int
+    _stream: _SupportsTell
 
     def __init__(
         self,
@@ -110,7 +120,13 @@ class DataFile:
     def open(self, row_number: Callable[[], int]) -> Iterator[Iterator[list[str]]]:
         """Yield the rows as they are in the file, header first. Raises csv.Error and UnreadableFileError."""
         with self._package.open_text(self.name, row_number) as text:
+            self._size, self._stream = self._package.size(self.name), cast(_SupportsTell, text.buffer)
             yield csv.reader(text, delimiter=self._delimiter, strict=True)
+
+    def expected_rows(self, row: int) -> int | None:
+        """Return the estimated number of rows of the open file, from the bytes up to this row; None if unknown."""
+        read = self._stream.tell()
+        return row * self._size // read if read else None
 
     def read_header(self, header: list[str] | None) -> Iterator[ImportProblem]:
         """Yield the errors and warnings about the file as a whole and its header, which is None if it is missing."""

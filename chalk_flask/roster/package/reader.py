@@ -52,7 +52,8 @@ class _InvalidRow(NamedTuple):
 class PackageReader:
     """Parser of the files of a package, in one pass. Collects the problems of all checks in `problems`.
 
-    `stored` is a snapshot of the roster. `progress` is called with the name of the file and the row number. With a
+    `stored` is a snapshot of the roster. `progress` is called with the name of the file, the row number and the
+    expected number of rows. With a
     `quarantine`, rows with errors go there instead of to `problems`. With `strict`, references to the wrong type and
     placeholders are errors. Call `finish_file` for every file of the standard, in the order of FILES. Not thread-safe.
     """
@@ -61,7 +62,7 @@ class PackageReader:
     stored: Snapshot
     problems: ImportProblems
     options: ReadingOptions = field(default_factory=ReadingOptions)
-    progress: Callable[[str, int], None] | None = None
+    progress: Callable[[str, int, int | None], None] | None = None
     quarantine: Quarantine | None = None
     strict: bool = False
     ids: dict[str, IdSet] = field(default_factory=dict)
@@ -235,7 +236,7 @@ class PackageReader:
         for number, row in enumerate(lines, 2):
             self._row_number = number
             if progress and number % ROWS_PER_PROGRESS_CALL == 0:
-                progress(name, number)
+                progress(name, number, file.expected_rows(number))
             try:
                 parsed = parse(row)
             except (InvalidRowError, ValidationError):
@@ -247,7 +248,7 @@ class PackageReader:
                 yield parsed
         self.row_counts[name] = self._row_number - 1 - file.blank_lines - file.empty_rows
         if progress and self.row_counts[name]:
-            progress(name, self.row_counts[name])
+            progress(name, self.row_counts[name], self.row_counts[name])
         last_row = file.last_row(self._row_number)
         self._finish_short_row(file, last_row)
 

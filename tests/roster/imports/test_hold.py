@@ -126,7 +126,7 @@ def test_full_disk_rejects_package_that_must_be_held(tmp_path: Path) -> None:
 def test_package_that_changes_during_import_is_rejected(store: Backend, options: ImportOptions, tmp_path: Path) -> None:
     path = package_with_users(1500).zip(tmp_path / "package.zip")
 
-    def grow(phase: str, rows: int) -> None:
+    def grow(phase: str, rows: int, total: int | None) -> None:
         with path.open("ab") as file:
             file.write(b"more")
 

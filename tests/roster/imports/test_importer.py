@@ -14,13 +14,13 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.oneroster.schemas import FILES, RESOURCES
-from chalk_flask.roster.imports import ImportOptions
+from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import url_in
 from tests.roster.conftest import Load, bodies, objects
-from tests.support.packages import CSV_PACKAGES, PackageBuilder
+from tests.support.packages import CSV_PACKAGES, PackageBuilder, package_with_users
 from tests.support.paths import ROOT
 
 EXPECTED: dict[str, list[dict[str, Any]]] = orjson.loads((CSV_PACKAGES / "quirks.expected.json").read_bytes())
@@ -236,3 +236,29 @@ def test_memory_does_not_grow_with_the_package(tmp_path: Path) -> None:
         completed = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
         assert state in completed.stdout
         assert int(completed.stderr) / 1024 < MAX_PEAK_MB, state
+
+
+@pytest.mark.parametrize("as_folder", [False, True], ids=["ZIP", "folder"])
+def test_progress_has_the_expected_number_of_rows_from_the_first_import_on(
+    as_folder: bool, store: Backend, options: ImportOptions, tmp_path: Path
+) -> None:
+    calls: list[tuple[str, int, int]] = []
+
+    def import_users(builder: PackageBuilder) -> dict[str, list[tuple[int, int]]]:
+        calls.clear()
+        path = builder.folder(tmp_path / "folder") if as_folder else builder.zip(tmp_path / "package.zip")
+        record = calls.append
+        import_package(store, "default", path, options, progress=lambda *call: record((call[0], call[1], call[2] or 0)))
+        return {phase: [(rows, total) for name, rows, total in calls if name == phase] for phase, _, _ in calls}
+
+    first = import_users(package_with_users(3500))
+    *partial, last = first["users"]
+    assert [rows for rows, _ in partial] == [1000, 2000, 3000]
+    assert all(total and rows <= total <= 2 * 3500 for rows, total in partial)
+    assert last[0] == last[1] >= 3500
+    assert [rows for rows, _ in first["writing users"]][:3] == [0, 1000, 2000]
+    assert {total for _, total in first["writing users"]} == {last[0]}
+    assert first["writing users"][-1] == (last[0], last[0])
+    again = import_users(package_with_users(3501))
+    assert [phase for phase in again if phase.startswith("writing")] == ["writing users"]
+    assert again["writing users"] == [(0, 1), (1, 1)]

@@ -47,7 +47,7 @@ def import_and_replace(store: Backend, package: Path, replace: Callable[[], None
     """Import a package, call `replace` once while its first file is read, and return the report as text."""
     pending = [replace]
 
-    def on_progress(file: str, row: int) -> None:
+    def on_progress(file: str, row: int, total: int | None) -> None:
         if pending:
             pending.pop()()
 
