@@ -8,7 +8,7 @@ already had the target open therefore finds no credentials, and accepts no reque
 from __future__ import annotations
 
 import json
-import secrets
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -78,7 +78,7 @@ class _Copy:
     source: Backend
     target: Backend
     progress: OnProgress | None
-    marker: Record = field(default_factory=lambda: Record(_MARKER_KEY, json.dumps(secrets.token_hex(8)).encode()))
+    marker: Record = field(default_factory=lambda: Record(_MARKER_KEY, json.dumps(os.urandom(8).hex()).encode()))
 
     def start(self, restart: bool) -> None:
         """Check that the target is empty and store the marker; with `restart`, delete an incomplete copy."""

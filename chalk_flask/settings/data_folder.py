@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
@@ -128,6 +127,8 @@ def _folder_beside(path: Path, storage: str) -> Path:
 
 
 def _location_hash(storage: str) -> str:
+    from hashlib import sha256  # loads OpenSSL, which most commands do not need
+
     scheme, _, rest = storage.partition("://")
     location = f"{scheme}:{os.path.realpath(rest[1:])}" if rest.startswith("/") else without_passwords(storage)
     return sha256(location.encode()).hexdigest()[:_KEY_LENGTH]

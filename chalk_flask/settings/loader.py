@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import textwrap
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -131,6 +130,8 @@ def _from_environ(environ: Mapping[str, str]) -> Iterator[_RawValue]:
 
 
 def _from_file(path: Path) -> Iterator[_RawValue]:
+    import tomllib  # takes time to import, and most commands read no file
+
     try:
         table = tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as error:
