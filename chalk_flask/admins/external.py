@@ -13,10 +13,10 @@ from chalk_flask.admins.record import COLLECTION, Administrator, AdministratorEr
 from chalk_flask.admins.roles import Role
 from chalk_flask.admins.sessions import LOCK_TIMEOUT_SECONDS, delete_sessions
 from chalk_flask.admins.store import find_by_id, find_by_name
-from chalk_flask.audit.log import AuditLog
+from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.oidc import Identity
 from chalk_flask.settings.sign_in_rules import AccessRule
-from chalk_flask.tenants.store import TenantError, find_audit_tenant, require_tenant
+from chalk_flask.tenants.store import TenantError, require_tenant
 from chalk_flask.times import utc_now
 
 __all__ = ["ExternalAdministrators", "external_id"]
@@ -37,7 +37,6 @@ class ExternalAdministrators:
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._now = now
-        self._audit = AuditLog(store, find_audit_tenant, now)
 
     def save(self, identity: Identity, rule: AccessRule, access_digest: str) -> Administrator:
         """Create the administrator of an identity, or give it the tenant and role of the rule, and return it.
@@ -56,7 +55,7 @@ class ExternalAdministrators:
             )
             if administrator != former:
                 _put(control, administrator, former)
-        self._record_change(administrator, former)
+                self._record_change(control, administrator, former)
         return administrator
 
     def end_sessions(self, identity: Identity) -> Administrator | None:
@@ -64,10 +63,9 @@ class ExternalAdministrators:
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             administrator = _find(control, identity)
             ended = delete_sessions(control, administrator.id) if administrator is not None else ()
-        if administrator is not None and ended:
-            self._audit.record(
-                administrator.audit_tenant, "session.ended", administrator=administrator.id, count=len(ended)
-            )
+            if administrator is not None and ended:
+                members: dict[str, AuditValue] = {"administrator": administrator.id, "count": len(ended)}
+                record_event(control, administrator.audit_tenant, "session.ended", self._now(), **members)
         return administrator
 
     def _new(self, identity: Identity) -> Administrator:
@@ -82,22 +80,13 @@ class ExternalAdministrators:
             subject=identity.subject,
         )
 
-    def _record_change(self, administrator: Administrator, former: Administrator | None) -> None:
+    def _record_change(self, control: Transaction, administrator: Administrator, former: Administrator | None) -> None:
+        members = {"id": administrator.id, "role": administrator.role, "by": BY}
         if former is None:
-            self._record("administrator.created", administrator, role=administrator.role)
+            record_event(control, administrator.audit_tenant, "administrator.created", self._now(), **members)
         elif (former.tenant, former.role) != (administrator.tenant, administrator.role):
             for tenant in dict.fromkeys((former.audit_tenant, administrator.audit_tenant)):
-                self._audit.record(
-                    tenant,
-                    "administrator.changed",
-                    id=administrator.id,
-                    change="access",
-                    role=administrator.role,
-                    by=BY,
-                )
-
-    def _record(self, event: str, administrator: Administrator, **members: str) -> None:
-        self._audit.record(administrator.audit_tenant, event, id=administrator.id, by=BY, **members)
+                record_event(control, tenant, "administrator.changed", self._now(), change="access", **members)
 
 
 def external_id(identity: Identity) -> str:

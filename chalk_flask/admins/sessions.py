@@ -19,10 +19,10 @@ from backends import CONTROL, Backend, Compare, Record, Snapshot, Transaction
 from chalk_flask.admins.browser import browser_name
 from chalk_flask.admins.record import COLLECTION as ADMINISTRATORS
 from chalk_flask.admins.record import Administrator
-from chalk_flask.audit.log import AuditLog
+from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.background.last_used import MIN_INTERVAL, LastUsedTracker
 from chalk_flask.caching import LRUCache, VersionedCache
-from chalk_flask.tenants.store import DEFAULT_TENANT, find_audit_tenant, find_tenant
+from chalk_flask.tenants.store import DEFAULT_TENANT, find_tenant
 from chalk_flask.times import format_timestamp, parse_timestamp, utc_now
 
 __all__ = ["COLLECTION", "Session", "SessionError", "SessionStore", "delete_sessions"]
@@ -113,7 +113,6 @@ class SessionStore:
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._now = now
-        self._audit = AuditLog(store, find_audit_tenant, now)
         self._cache: VersionedCache[str, Session] = VersionedCache(MAX_CACHED_SESSIONS)
         self._last_seen: LRUCache[str, datetime] = LRUCache(MAX_CACHED_SESSIONS)
         self._last_used = LastUsedTracker(store, CONTROL, COLLECTION, _with_last_use)
@@ -140,7 +139,6 @@ class SessionStore:
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             _require_unchanged(control, administrator)
             self._insert(control, session)
-        self._record_started(session)
         return secret, session
 
     def complete_totp(self, session: Session) -> tuple[str, Session]:
@@ -156,7 +154,6 @@ class SessionStore:
             _require(control, session.id_hash)
             control.delete(COLLECTION, [session.id_hash])
             self._insert(control, completed)
-        self._record_started(completed)
         return secret, completed
 
     def find(self, secret: str, *, is_activity: bool = True) -> Session | None:
@@ -191,15 +188,15 @@ class SessionStore:
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             session = _get(control, id_hash)
             control.delete(COLLECTION, [id_hash])
-        if session is not None:
-            self._record("session.ended", session, count=1)
+            if session is not None:
+                self._record(control, "session.ended", session, count=1)
 
     def end_all(self, administrator_id: str, except_hash: str | None = None) -> int:
         """End the sessions of an administrator, except the one with this hash, and return their number."""
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             ended = delete_sessions(control, administrator_id, except_hash)
-        if ended:
-            self._record("session.ended", ended[0], count=len(ended))
+            if ended:
+                self._record(control, "session.ended", ended[0], count=len(ended))
         return len(ended)
 
     def select_tenant(self, id_hash: str, tenant: str) -> Session:
@@ -222,13 +219,14 @@ class SessionStore:
         self._last_used.close()
 
     def _insert(self, control: Transaction, session: Session) -> None:
-        """Store a session and, if it is complete, the time of the sign-in. Delete sessions that have expired."""
+        """Store a session and, if it is complete, the sign-in and its event. Delete sessions that have expired."""
         now = format_timestamp(self._now())
         control.delete(COLLECTION, list(control.keys(COLLECTION, Compare("expires", "<=", now))))
         control.put(COLLECTION, [session.to_record()])
         if session.totp_done:
             administrator = _get_administrator(control, session.administrator_id)
             control.put(ADMINISTRATORS, [replace(administrator, last_sign_in=session.created).to_record()])
+            self._record(control, "session.started", session, address=session.address)
 
     def _read(self, key: str, version: object) -> Session | None:
         with self._store.read(CONTROL) as control:
@@ -245,13 +243,9 @@ class SessionStore:
         seen = self._last_seen.get(session.id_hash)
         return session if seen is None or seen <= session.last_seen else replace(session, last_seen=seen)
 
-    def _record_started(self, session: Session) -> None:
-        if session.totp_done:
-            self._record("session.started", session, address=session.address)
-
-    def _record(self, event: str, session: Session, **members: str | int) -> None:
+    def _record(self, control: Transaction, event: str, session: Session, **members: AuditValue) -> None:
         tenant = CONTROL if session.administrator_tenant is None else session.administrator_tenant
-        self._audit.record(tenant, event, administrator=session.administrator_id, **members)
+        record_event(control, tenant, event, self._now(), administrator=session.administrator_id, **members)
 
 
 def delete_sessions(control: Transaction, administrator_id: str, except_hash: str | None = None) -> Sequence[Session]:

@@ -17,8 +17,7 @@ from chalk_flask.admins.passwords import PASSWORD_HASHER, PasswordHasher
 from chalk_flask.admins.record import Administrator
 from chalk_flask.admins.sessions import LOCK_TIMEOUT_SECONDS
 from chalk_flask.admins.store import has_administrators, insert, new_administrator
-from chalk_flask.audit.log import AuditLog
-from chalk_flask.tenants.store import find_audit_tenant
+from chalk_flask.audit.events import record_event
 from chalk_flask.times import format_timestamp, parse_timestamp, utc_now
 
 __all__ = ["COLLECTION", "SetupLink", "SetupLinkError"]
@@ -47,7 +46,6 @@ class SetupLink:
         self._store = store
         self._now = now
         self._hasher = hasher
-        self._audit = AuditLog(store, find_audit_tenant, now)
 
     def create(self) -> str | None:
         """Create a link for 24 hours and return its secret. Return None if the store has an administrator."""
@@ -78,7 +76,8 @@ class SetupLink:
             self._require_valid(self._is_valid(control, secret))
             insert(control, administrator)
             control.delete(COLLECTION, [_KEY])
-        self._audit.record(CONTROL, "administrator.created", id=administrator.id, role="owner", by="setup link")
+            members = {"id": administrator.id, "role": "owner", "by": "setup link"}
+            record_event(control, CONTROL, "administrator.created", self._now(), **members)
         return administrator
 
     def _is_valid(self, control: Snapshot, secret: str) -> bool:

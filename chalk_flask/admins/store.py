@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeAlias
 
 from backends import CONTROL, MATCH_ALL, Backend, Compare, Query, Snapshot, Transaction
 from chalk_flask.admins.passwords import PASSWORD_HASHER, PasswordError, PasswordHasher, check_password
@@ -13,13 +14,12 @@ from chalk_flask.admins.record import COLLECTION, Administrator, AdministratorEr
 from chalk_flask.admins.roles import ROLES, Role
 from chalk_flask.admins.sessions import LOCK_TIMEOUT_SECONDS, delete_sessions
 from chalk_flask.admins.totp import generate_recovery_codes, hash_recovery_code, verify_code
-from chalk_flask.audit.events import AuditValue
-from chalk_flask.audit.log import AuditLog
+from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.auth.clients.store import encrypted_secrets
 from chalk_flask.auth.secrets.encryption import SecretCipher, SecretUnavailableError
 from chalk_flask.caching import VersionedCache
 from chalk_flask.notices import MailPreferences
-from chalk_flask.tenants.store import TenantError, find_audit_tenant, require_tenant
+from chalk_flask.tenants.store import TenantError, require_tenant
 from chalk_flask.times import utc_now
 
 __all__ = [
@@ -34,12 +34,15 @@ __all__ = [
 
 MAX_CACHED_ADMINISTRATORS = 1024
 
+Change: TypeAlias = Callable[[Transaction, Administrator], Administrator]
+"""Function that changes other records in a transaction, and returns the changed administrator to store."""
+
 
 class AdministratorStore:
     """Administrators of a store. Thread-safe.
 
-    A change is stored first and then recorded in the audit log, with `by`: the id of the administrator who made it, or
-    the operating-system user name. The store does not check what `by` may do.
+    A change and its audit event are stored in one transaction. `by` of the event is the id of the administrator who
+    made the change, or the operating-system user name. The store does not check what `by` may do.
 
     Methods that change an administrator raise AdministratorError for an unknown id, and StorageBusyError if another
     writer holds the lock for more than ten seconds. Passwords, one-time codes and roles of external administrators
@@ -57,7 +60,6 @@ class AdministratorStore:
         self._cipher = cipher
         self._now = now
         self._hasher = hasher
-        self._audit = AuditLog(store, find_audit_tenant, now)
         self._cache: VersionedCache[str, Administrator] = VersionedCache(MAX_CACHED_ADMINISTRATORS)
 
     def create(
@@ -71,7 +73,7 @@ class AdministratorStore:
         administrator = new_administrator(name, role, tenant, password, self._now(), self._hasher)
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             insert(control, administrator)
-        self._record("administrator.created", administrator, role=role, by=by)
+            self._record(control, "administrator.created", administrator, role=role, by=by)
         return administrator
 
     def list(self, tenant: str | None = None) -> Sequence[Administrator]:
@@ -110,8 +112,10 @@ class AdministratorStore:
 
         Raises AdministratorError for a password that breaks a rule.
         """
-        changed = self._set_password(administrator_id, password, disable_totp=disable_totp)
-        self._record("administrator.changed", changed, change="password", totp=changed.uses_totp, by=by)
+        set_password = self._password_change(administrator_id, password, disable_totp=disable_totp)
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            changed = self._change(control, administrator_id, set_password)
+            self._record(control, "administrator.changed", changed, change="password", totp=changed.uses_totp, by=by)
         return changed
 
     def change_password(self, administrator_id: str, password: str, *, except_hash: str | None = None) -> Administrator:
@@ -119,8 +123,10 @@ class AdministratorStore:
 
         Raises AdministratorError for a password that breaks a rule.
         """
-        changed = self._set_password(administrator_id, password, except_hash=except_hash)
-        self._record("administrator.changed", changed, change="password", by=administrator_id)
+        set_password = self._password_change(administrator_id, password, except_hash=except_hash)
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            changed = self._change(control, administrator_id, set_password)
+            self._record(control, "administrator.changed", changed, change="password", by=administrator_id)
         return changed
 
     def set_role(self, administrator_id: str, role: Role, *, by: str | None = None) -> Administrator:
@@ -135,8 +141,9 @@ class AdministratorStore:
                 _require_other_owner(control, administrator, "get another role")
             return replace(administrator, role=role)
 
-        changed = self._change(administrator_id, change)
-        self._record("administrator.changed", changed, change="role", role=role, by=by)
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            changed = self._change(control, administrator_id, change)
+            self._record(control, "administrator.changed", changed, change="role", role=role, by=by)
         return changed
 
     def set_mail(self, administrator_id: str, mail: MailPreferences, *, by: str | None = None) -> Administrator:
@@ -144,7 +151,7 @@ class AdministratorStore:
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
             administrator = replace(_require(control, administrator_id), mail=mail)
             control.put(COLLECTION, [administrator.to_record()])
-        self._record("administrator.changed", administrator, change="mail", by=by)
+            self._record(control, "administrator.changed", administrator, change="mail", by=by)
         return administrator
 
     def delete(self, administrator_id: str, *, by: str | None = None) -> Administrator:
@@ -157,7 +164,7 @@ class AdministratorStore:
             _require_other_owner(control, administrator, "be deleted")
             control.delete(COLLECTION, [administrator_id])
             delete_sessions(control, administrator_id)
-        self._record("administrator.deleted", administrator, by=by)
+            self._record(control, "administrator.deleted", administrator, by=by)
         return administrator
 
     def enable_totp(
@@ -183,14 +190,17 @@ class AdministratorStore:
                 replace(administrator, totp_secret=self._encrypt(control, secret), totp_last_step=step), codes
             )
 
-        changed = self._change(administrator_id, change)
-        self._record("administrator.changed", changed, change="totp", totp=True, by=administrator_id)
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            changed = self._change(control, administrator_id, change)
+            self._record(control, "administrator.changed", changed, change="totp", totp=True, by=administrator_id)
         return codes
 
     def disable_totp(self, administrator_id: str, *, by: str | None = None) -> Administrator:
         """Stop requiring one-time codes, and delete the secret and the recovery codes."""
-        changed = self._change(administrator_id, lambda _, administrator: _without_totp(administrator))
-        self._record("administrator.changed", changed, change="totp", totp=False, by=by or administrator_id)
+        author = by or administrator_id
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            changed = self._change(control, administrator_id, lambda _, administrator: _without_totp(administrator))
+            self._record(control, "administrator.changed", changed, change="totp", totp=False, by=author)
         return changed
 
     def new_recovery_codes(self, administrator_id: str) -> tuple[str, ...]:
@@ -205,8 +215,9 @@ class AdministratorStore:
                 raise AdministratorError("recovery codes require one-time codes: turn them on first")
             return _with_recovery_codes(administrator, codes)
 
-        changed = self._change(administrator_id, change)
-        self._record("administrator.changed", changed, change="recovery_codes", by=administrator_id)
+        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
+            changed = self._change(control, administrator_id, change)
+            self._record(control, "administrator.changed", changed, change="recovery_codes", by=administrator_id)
         return codes
 
     def use_totp_code(self, administrator_id: str, code: str) -> bool:
@@ -233,15 +244,16 @@ class AdministratorStore:
                 return False
             left = tuple(other for other in administrator.recovery_codes if other != hashed)
             control.put(COLLECTION, [replace(administrator, recovery_codes=left).to_record()])
-        self._record("administrator.changed", administrator, change="recovery_code_used", left=len(left))
+            members: dict[str, AuditValue] = {"change": "recovery_code_used", "left": len(left)}
+            self._record(control, "administrator.changed", administrator, **members)
         return True
 
-    def _set_password(
+    def _password_change(
         self, administrator_id: str, password: str, *, disable_totp: bool = False, except_hash: str | None = None
-    ) -> Administrator:
+    ) -> Change:
+        """Return the change that sets a password. The slow hash is computed now, before the transaction."""
         with self._store.read(CONTROL) as control:
             name = _require_local(_require(control, administrator_id)).name
-        # Before the transaction, because it takes time.
         password_hash, now = _hash_new_password(password, name, self._hasher), self._now()
 
         def change(control: Transaction, administrator: Administrator) -> Administrator:
@@ -249,14 +261,12 @@ class AdministratorStore:
             remaining = _without_totp(administrator) if disable_totp else administrator
             return replace(remaining, password_hash=password_hash, password_changed=now)
 
-        return self._change(administrator_id, change)
+        return change
 
-    def _change(
-        self, administrator_id: str, change: Callable[[Transaction, Administrator], Administrator]
-    ) -> Administrator:
-        with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            administrator = change(control, _require_local(_require(control, administrator_id)))
-            control.put(COLLECTION, [administrator.to_record()])
+    @staticmethod
+    def _change(control: Transaction, administrator_id: str, change: Change) -> Administrator:
+        administrator = change(control, _require_local(_require(control, administrator_id)))
+        control.put(COLLECTION, [administrator.to_record()])
         return administrator
 
     def _encrypt(self, control: Snapshot, secret: str) -> str:
@@ -268,8 +278,8 @@ class AdministratorStore:
         except SecretUnavailableError as error:
             raise AdministratorError(f"the secret of the one-time codes cannot be encrypted: {error}") from error
 
-    def _record(self, event: str, administrator: Administrator, **members: AuditValue) -> None:
-        self._audit.record(administrator.audit_tenant, event, id=administrator.id, **members)
+    def _record(self, control: Transaction, event: str, administrator: Administrator, **members: AuditValue) -> None:
+        record_event(control, administrator.audit_tenant, event, self._now(), id=administrator.id, **members)
 
 
 def new_administrator(

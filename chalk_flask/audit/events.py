@@ -10,7 +10,7 @@ a name, an e-mail address or the content of a record. `docs/reference/audit.md` 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from backends import KEY, And, Backend, Compare, OrderBy, Query, Record, Transac
 from chalk_flask.audit.actor import current_actor
 from chalk_flask.times import format_precise_timestamp, utc_now
 
-__all__ = ["COLLECTION", "EVENTS", "AuditValue", "read_events", "read_latest_events", "record_event"]
+__all__ = ["COLLECTION", "EVENTS", "AuditValue", "delete_events", "read_events", "read_latest_events", "record_event"]
 
 COLLECTION = "audit"
 EVENTS = frozenset(
@@ -35,7 +35,7 @@ EVENTS = frozenset(
         *("session.started", "session.ended", "sign_in.failed", "store.checked"),
         *("webhook.created", "webhook.paused", "webhook.resumed", "webhook.rotated", "webhook.deleted"),
         *("backup.created", "backup.restored", "source.added", "source.changed", "source.removed"),
-        *("webhook.tested", "webhook.replayed", "webhook.disabled"),
+        *("webhook.tested", "webhook.replayed", "webhook.disabled", "secrets.rotated"),
     }
 )
 """Names of all events."""
@@ -48,7 +48,7 @@ _PAGE_SIZE = 500
 def record_event(
     transaction: Transaction, tenant: str, event: str, time: datetime | None = None, **members: AuditValue
 ) -> None:
-    """Store an event in the transaction that causes it, so that both are committed or neither.
+    """Store an event of a tenant in the transaction that causes it, so that both are committed or neither.
 
     `time` defaults to the current time, `by` to the administrator whose request causes the event. Raises ValueError for
     an event that is not in EVENTS.
@@ -62,6 +62,16 @@ def record_event(
     key = f"{timestamp}-{secrets.token_hex(4)}"
     body = orjson.dumps({"time": timestamp, "tenant": tenant, "event": event, **members, "entry": key})
     transaction.put(COLLECTION, [Record(key, body, {"time": timestamp, "event": event})])
+
+
+def delete_events(control: Transaction, tenant: str) -> None:
+    """Delete the events of a tenant from CONTROL, except `tenant.*`, which outlive it."""
+    bodies = control.get_each(COLLECTION, list(control.keys(COLLECTION)))
+    control.delete(COLLECTION, [key for key, body in bodies if _belongs_to(orjson.loads(body), tenant)])
+
+
+def _belongs_to(event: Mapping[str, Any], tenant: str) -> bool:
+    return event["tenant"] == tenant and not event["event"].startswith("tenant.")
 
 
 def read_events(store: Backend, tenant: str, since: str = "") -> Iterator[dict[str, Any]]:

@@ -7,17 +7,19 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from backends import CONTROL, Backend, StorageError, StorageUnavailableError
 from chalk_flask.audit.events import record_event
-from chalk_flask.audit.log import FindAuditTenant
 from chalk_flask.background.batch_writer import BatchWriter
 from chalk_flask.tracebacks import RepeatedErrors
 
-__all__ = ["MAX_TRACKED_LOGINS", "LoginLog"]
+__all__ = ["MAX_TRACKED_LOGINS", "FindAuditTenant", "LoginLog"]
 
 log = logging.getLogger(__name__)
+
+FindAuditTenant: TypeAlias = Callable[[Backend, str], str]
+"""Function that returns the tenant that stores the logins of a tenant: itself, or CONTROL if it does not exist."""
 
 EVENT_INTERVAL_SECONDS = 60.0
 """Minimum time between two events of the same caller, address and result. Logins in between are counted."""

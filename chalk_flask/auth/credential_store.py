@@ -8,13 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar
 
-from backends import MATCH_ALL, Backend, Compare, Query, Snapshot
-from chalk_flask.audit.events import AuditValue
-from chalk_flask.audit.log import AuditLog
+from backends import MATCH_ALL, Backend, Compare, Query, Snapshot, Transaction
+from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.auth.credential import Credential, RevocableCredential
 from chalk_flask.names import LabelError, parse_label
 from chalk_flask.permissions.scopes import sort_scopes
-from chalk_flask.tenants.store import CONTROL, TenantError, find_audit_tenant, require_tenant
+from chalk_flask.tenants.store import CONTROL, TenantError, require_tenant
 from chalk_flask.times import utc_now
 
 __all__ = ["CredentialStore", "RevocableCredentialStore"]
@@ -26,7 +25,7 @@ R = TypeVar("R", bound=RevocableCredential)
 class CredentialStore(ABC, Generic[C]):
     """Store of one kind of credential, in a collection of the control tenant. Thread-safe.
 
-    A change is stored first and then recorded in the audit log of the tenant.
+    A change and its audit event are stored in one transaction.
     """
 
     collection: ClassVar[str]
@@ -38,7 +37,6 @@ class CredentialStore(ABC, Generic[C]):
     def __init__(self, store: Backend, now: Callable[[], datetime] = utc_now) -> None:
         self._store = store
         self._now = now
-        self._audit = AuditLog(store, find_audit_tenant, now)
 
     def list(self, tenant: str | None = None) -> Sequence[C]:
         """Return the credentials of a tenant, or of all tenants, oldest first, including expired and revoked ones."""
@@ -73,11 +71,12 @@ class CredentialStore(ABC, Generic[C]):
         except LabelError as error:
             raise self.error(str(error)) from error
 
-    def _record_created(self, event: str, credential: C) -> None:
-        self._record(event, credential, scopes=sort_scopes(credential.scopes))
+    def _record_created(self, control: Transaction, event: str, credential: C) -> None:
+        self._record(control, event, credential, scopes=sort_scopes(credential.scopes))
 
-    def _record(self, event: str, credential: C, **members: AuditValue) -> None:
-        self._audit.record(credential.tenant, event, id=credential.id, label=credential.label, **members)
+    def _record(self, control: Transaction, event: str, credential: C, **members: AuditValue) -> None:
+        names = {"id": credential.id, "label": credential.label}
+        record_event(control, credential.tenant, event, self._now(), **names, **members)
 
 
 class RevocableCredentialStore(CredentialStore[R]):
@@ -94,5 +93,5 @@ class RevocableCredentialStore(CredentialStore[R]):
                 return credential
             credential = replace(credential, revoked=self._now())
             transaction.put(self.collection, [credential.to_record(key)])
-        self._record(f"{self.kind}.revoked", credential)
+            self._record(transaction, f"{self.kind}.revoked", credential)
         return credential

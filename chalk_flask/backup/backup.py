@@ -7,6 +7,7 @@ copied store knows.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,9 +19,9 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from backends import CONTROL, Backend, StorageUnavailableError, backend_class, file_path
+from backends import CONTROL, Backend, StorageError, StorageUnavailableError, backend_class, file_path
 from chalk_flask import __version__
-from chalk_flask.audit.log import AuditLog
+from chalk_flask.audit.events import AuditValue, record_event
 from chalk_flask.backup.archive import Output, SourceFile, describe_file, write_archive
 from chalk_flask.backup.data_files import DataFolder
 from chalk_flask.backup.errors import BackupError
@@ -32,11 +33,16 @@ from chalk_flask.times import format_timestamp, utc_now
 
 __all__ = ["BackupResult", "create_backup", "url_of"]
 
+log = logging.getLogger(__name__)
+
 STAGING_NAME = ".backup"
 """Name of the folder in `data` for the copies of a backup in progress."""
 
 LOCK_TIMEOUT_SECONDS = 600.0
 """Time to wait for a writer. An import of a large package may write for minutes."""
+
+EVENT_TIMEOUT_SECONDS = 10.0
+"""Maximum time to wait for another writer before the audit event is dropped."""
 
 MIN_FREE_BYTES = 64 << 20
 """Disk space that a backup leaves free, so that the store can be written."""
@@ -95,10 +101,20 @@ def create_backup(
             counted = _CountingWriter(out)
             write_archive(counted, manifest, sources, passphrase)
     result = BackupResult(manifest, counted.size, passphrase is not None)
-    AuditLog(store, lambda *_: CONTROL).record(
-        CONTROL, "backup.created", by=requested_by, backup=manifest.id, bytes=result.size, encrypted=result.is_encrypted
-    )
+    _record_created(store, result, requested_by)
     return result
+
+
+def _record_created(store: Backend, result: BackupResult, requested_by: str) -> None:
+    """Record the audit event of a complete archive. An error is logged, because the archive can be used anyway."""
+    backup = result.manifest.id
+    members: dict[str, AuditValue] = {"backup": backup, "bytes": result.size, "encrypted": result.is_encrypted}
+    try:
+        with store.write(CONTROL, wait=EVENT_TIMEOUT_SECONDS) as control:
+            record_event(control, CONTROL, "backup.created", None, by=requested_by, **members)
+    except StorageError as error:
+        reason = error if isinstance(error, StorageUnavailableError) else type(error).__name__
+        log.error("the audit event backup.created of the backup %s was not stored: %s", backup, reason)
 
 
 def url_of(settings: Settings, path: Path) -> str:

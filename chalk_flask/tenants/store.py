@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 import orjson
 
 from backends import CONTROL, MATCH_ALL, Backend, Compare, Query, Record, Snapshot, Transaction, Where
-from chalk_flask.audit.events import record_event
+from chalk_flask.audit.events import delete_events, record_event
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.tenants.record import (
     COLLECTION,
@@ -219,6 +219,7 @@ class TenantStore:
             control.put(DELETIONS, [Record(name, b"{}")])
             deleted = {kind: _delete_all(control, kind, _owned_by(name)) for kind in self._owned_collections}
             credentials = {kind: deleted[kind] for kind in self._counted_collections}
+            delete_events(control, name)
             record_event(control, name, "tenant.deleted", self._now(), **credentials)
             return credentials
 
@@ -283,7 +284,7 @@ def find_tenant(control: Snapshot, name: str) -> Tenant | None:
 
 
 def find_audit_tenant(store: Backend, tenant: str) -> str:
-    """Return the tenant that stores the audit events of a tenant: itself, or CONTROL if it does not exist.
+    """Return the tenant that stores the logins of a tenant: itself, or CONTROL if it does not exist.
 
     Raises StorageError.
     """

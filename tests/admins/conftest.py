@@ -10,10 +10,10 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.admins import Administrator, AdministratorStore, SessionStore, new_totp_secret
-from chalk_flask.audit.events import read_events
 from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.storage import COLLECTIONS
 from tests.support.clock import FakeClock
+from tests.support.storage.audit_events import events_of_tenant
 
 PASSWORD = "correct horse battery"
 
@@ -52,7 +52,7 @@ def events_of(store: Backend, tenant: str) -> list[dict[str, Any]]:
     """Return the audit events of a tenant without time and tenant, oldest first."""
     return [
         {name: value for name, value in event.items() if name not in ("time", "tenant") and value is not None}
-        for event in read_events(store, tenant)
+        for event in events_of_tenant(store, tenant)
     ]
 
 

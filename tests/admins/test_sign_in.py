@@ -219,4 +219,4 @@ def test_failure_of_a_deleted_tenant_is_recorded(
     with pytest.raises(SignInError):
         sign_in.verify_code(lee, "123456", ADDRESS)
     login_log.close()
-    assert events_of(store, CONTROL)[-1]["event"] == "sign_in.failed"
+    assert events_of(store, "north")[-1]["event"] == "sign_in.failed"

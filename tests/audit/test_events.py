@@ -76,5 +76,5 @@ def test_events_do_not_change_the_revision(store: Backend) -> None:
 def test_event_names_begin_with_what_changed() -> None:
     assert {event.split(".")[0] for event in EVENTS} == {
         "token", "client", "issuer", "tenant", "import", "gradebook", "demographics", "login", "webhook",
-        "administrator", "session", "sign_in", "job", "backup", "store", "source",
+        "administrator", "session", "sign_in", "job", "backup", "store", "source", "secrets",
     }  # fmt: skip

@@ -10,7 +10,6 @@ import pytest
 
 from backends import Backend, open_store
 from chalk_flask.audit.events import read_events
-from chalk_flask.audit.log import AuditLog
 from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.tokens.store import TokenStore
 from chalk_flask.permissions.scopes import ALL
@@ -26,16 +25,6 @@ REASON = "file size limit"
 def store(tmp_path: Path) -> Iterator[Backend]:
     with open_store(f"json:///{tmp_path}/chalk", COLLECTIONS) as store:
         yield store
-
-
-def test_audit_log_names_the_reason(store: Backend, caplog: pytest.LogCaptureFixture) -> None:
-    log = AuditLog(store, find_audit_tenant)
-    with file_size_limit(20):
-        log.record("default", "gradebook.put", id="a")
-    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert REASON in record.getMessage()
-    log.record("default", "gradebook.put", id="b")
-    assert [event["id"] for event in read_events(store, "default")] == ["b"]
 
 
 def test_login_log_warns_once_and_stores_the_login_later(store: Backend, caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import sqlite3
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,22 @@ def test_backup_leaves_nothing_behind_and_is_recorded(place: Place) -> None:
     with place.open() as store:
         [event] = read_events(store, CONTROL)
     assert (event["event"], event["by"], event["encrypted"]) == ("backup.created", "operator", False)
+
+
+@pytest.mark.on_backend("sqlite")
+def test_event_that_cannot_be_stored_is_logged(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("chalk_flask.backup.backup.EVENT_TIMEOUT_SECONDS", 0.05)
+    with place.open() as store, ExitStack() as writers:
+
+        @contextmanager
+        def open_output() -> Iterator[io.BytesIO]:
+            yield io.BytesIO()
+            writers.enter_context(store.write("default"))
+
+        result = create_backup(store, place.settings, open_output, requested_by="operator")
+    assert f"backup.created of the backup {result.manifest.id} was not stored: StorageBusyError" in caplog.text
 
 
 @pytest.mark.on_backend("sqlite")

@@ -40,6 +40,7 @@ COMMANDS: tuple[tuple[str | Path, ...], ...] = (
     ("webhook", "replay", "wh-1", "--since", "2d"),
     ("source", "add", "--name", "sis", *PROVIDER),
     *(("source", *rest) for rest in (["list"], ["show", "sis"], ["remove", "sis"], ["sync", "sis"])),
+    ("secrets", "rotate"),
     ("audit",),
     ("backup", "backup.tar.gz"),
     ("copy",),
@@ -238,7 +239,7 @@ def test_import_to_a_full_disk_names_the_cause(run: RunCommand) -> None:
         url = f"json:///{folder}/chalk"
         assert run("import", SAMPLE, "--storage", f"json:///{folder}/other").code == 0  # imports all modules
         open_store(url, COLLECTIONS).close()
-        assert run("token", "create", "--label", "tool", "--storage", url).code == 0
+        assert run("webhook", "create", "--url", "https://hooks.example.org/", "--storage", url).code == 0
         tenant = folder / "chalk" / "default"
         for path in folder.rglob("*"):
             path.chmod(0o777)

@@ -90,7 +90,7 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
             if oauth1:
                 client = replace(client, secrets=(self._encrypt(transaction, secret),))
             transaction.put(COLLECTION, [client.to_record(client.id)])
-        self._record_created("client.created", client)
+            self._record_created(transaction, "client.created", client)
         return secret, client
 
     def rotate(self, client_id: str, overlap: timedelta) -> tuple[str, OAuthClient]:
@@ -118,7 +118,7 @@ class ClientStore(RevocableCredentialStore[OAuthClient]):
             valid = [secret_record for secret_record in former if secret_record.is_valid_at(now)]
             client = replace(client, secrets=(new, *valid), rotated=now)
             transaction.put(COLLECTION, [client.to_record(client.id)])
-        self._record("client.rotated", client)
+            self._record(transaction, "client.rotated", client)
         return secret, client
 
     def authenticate(self, client_id: str, secret: str) -> OAuthClient | None:

@@ -127,7 +127,6 @@ class IssuerStore(CredentialStore[TrustedIssuer]):
             restrictions=restrictions,
         )
         self._insert(record)
-        self._record_created("issuer.added", record)
         return record
 
     def remove(self, issuer_id: str) -> TrustedIssuer:
@@ -138,7 +137,7 @@ class IssuerStore(CredentialStore[TrustedIssuer]):
         with self._store.write(CONTROL) as transaction:
             key, record = self._find(transaction, issuer_id)
             transaction.delete(COLLECTION, [key])
-        self._record("issuer.removed", record)
+            self._record(transaction, "issuer.removed", record)
         return record
 
     def _insert(self, record: TrustedIssuer) -> None:
@@ -150,6 +149,7 @@ class IssuerStore(CredentialStore[TrustedIssuer]):
                     f" tenant {trusted.tenant}: remove that issuer first, or agree on another audience"
                 )
             transaction.put(COLLECTION, [record.to_record(record.id)])
+            self._record_created(transaction, "issuer.added", record)
 
 
 def find_trusted(control: Snapshot, issuer: str, audiences: Iterable[str]) -> list[TrustedIssuer]:

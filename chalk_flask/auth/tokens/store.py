@@ -89,7 +89,6 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
             expires=expires,
         )
         self._insert(key, record)
-        self._record_created("token.created", record)
         return token, record
 
     def rotate(self, token_id: str, overlap: timedelta) -> tuple[str, ApiToken]:
@@ -107,7 +106,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
                 raise TokenError(f"the token {former.id} is {former.state_at(now)}: create another one")
             value, new_key, new = self._replacement(former, now)
             transaction.put(COLLECTION, [_ended(former, now, overlap).to_record(key), new.to_record(new_key)])
-        self._record("token.rotated", former, replacement=new.id)
+            self._record(transaction, "token.rotated", former, replacement=new.id)
         return value, new
 
     @staticmethod
@@ -186,6 +185,7 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
                     f"the token with this SHA-256 is already stored as {stored.id} ({stored.state_at(self._now())})"
                 )
             transaction.put(COLLECTION, [record.to_record(key)])
+            self._record_created(transaction, "token.created", record)
 
     def _key_of(self, control: Snapshot, credential_id: str) -> str | None:
         return next(control.keys(COLLECTION, Compare("id", "=", credential_id)), None)

@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from backends import Backend
-from chalk_flask.audit.events import read_events
 from chalk_flask.auth.tokens.store import TokenError, TokenStore
 from chalk_flask.permissions.restrictions import AccessRestrictions
 from chalk_flask.permissions.scopes import ROSTER
 from tests.support.clock import FakeClock
+from tests.support.storage.audit_events import events_of_tenant
 
 RESTRICTIONS = AccessRestrictions.parse(orgs=["s-1"])
 
@@ -80,5 +80,5 @@ def test_ended_and_unknown_tokens_cannot_be_rotated(tokens: TokenStore, clock: F
 def test_rotation_is_recorded_with_both_ids(tokens: TokenStore, store: Backend) -> None:
     _, former = tokens.create("a reader", {ROSTER})
     _, new = tokens.rotate(former.id, timedelta(0))
-    [event] = [event for event in read_events(store, "default") if event["event"] == "token.rotated"]
+    [event] = [event for event in events_of_tenant(store, "default") if event["event"] == "token.rotated"]
     assert (event["id"], event["label"], event["replacement"]) == (former.id, "a reader", new.id)
