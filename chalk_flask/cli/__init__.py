@@ -65,6 +65,7 @@ COMMANDS = {
     "admin": "admin:admin_group",
     "webhook": "webhook:webhook_group",
     "mail": "mail:mail_group",
+    "secrets": "encrypted_secrets:secrets_group",
     "audit": "audit:audit_command",
     "backup": "backup:backup_command",
     "restore": "restore:restore_command",

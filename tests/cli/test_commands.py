@@ -43,6 +43,7 @@ def test_commands_are_complete() -> None:
         "import",
         "validate",
         *("imports list", "imports show", "imports approve", "imports discard"),
+        "secrets rotate",
         *("source add", "source set", "source list", "source show", "source remove", "source sync"),
         "export",
         "token create",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from cryptography.fernet import Fernet, InvalidToken
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from chalk_flask.auth.secrets.key_file import KeyFile, KeyFileError
 
@@ -28,6 +28,8 @@ class SecretUnavailableError(Exception):
 class SecretCipher:
     """Cipher (Fernet) whose key is in a file of `folder`. A changed key file is noticed at once.
 
+    Encrypt in the write transaction that stores the result, so that `rotate_secrets` finds it.
+
     Safe for many threads and processes.
     """
 
@@ -45,21 +47,32 @@ class SecretCipher:
     def decrypt(self, encrypted: str) -> str:
         """Return the secret. Raises SecretUnavailableError if the key is missing, damaged or a different one."""
         try:
-            key = self._key_file.read()
+            keys = self._key_file.read_all()
         except KeyFileError as error:
             raise SecretUnavailableError(str(error)) from error
-        if key is None:
+        if not keys:
             raise SecretUnavailableError(
                 f"the key file {self._path}, which this secret is encrypted with, is missing: restore it, or"
                 " give the folder with this file with --data (CHALK_DATA)"
             )
         try:
-            return _fernet(key).decrypt(encrypted.encode()).decode()
+            return MultiFernet(map(_fernet, keys)).decrypt(encrypted.encode()).decode()
         except InvalidToken as error:
             raise SecretUnavailableError(
                 f"the key file {self._path} does not contain the key that this secret is encrypted with:"
                 " restore the right file"
             ) from error
+
+    def is_current(self, encrypted: str) -> bool:
+        """Return True if the newest key decrypts the secret. Raises SecretUnavailableError if there is no key."""
+        try:
+            key = self._key_file.read_or_create()
+            _fernet(key).decrypt(encrypted.encode())
+        except KeyFileError as error:
+            raise SecretUnavailableError(str(error)) from error
+        except InvalidToken:
+            return False
+        return True
 
 
 def _fernet(key: bytes) -> Fernet:

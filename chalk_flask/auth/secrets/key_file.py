@@ -6,12 +6,13 @@ import os
 import secrets
 import shlex
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from chalk_flask.files import create_once, make_private_folder
+from chalk_flask.files import atomic_write, create_once, make_private_folder
 
-__all__ = ["KeyFile", "KeyFileError"]
+__all__ = ["KeyFile", "KeyFileError", "new_key"]
 
 KEY_BYTES = 32
 """Length of a key."""
@@ -32,14 +33,16 @@ class KeyFileError(Exception):
 class KeyFile:
     """File with 256 random bits that only its owner can read, created on the first use.
 
-    All processes that use the file agree on the key. Each call checks whether the file was replaced or deleted.
+    Each line is a key. While a key is replaced, the file has two: the new one, and the former one that still decrypts.
+
+    All processes that use the file agree on the keys. Each call checks whether the file was replaced or deleted.
     Thread-safe.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._name = str(path)
-        self._cache: tuple[object, bytes] | None = None
+        self._cache: tuple[object, tuple[bytes, ...]] | None = None
 
     def read_or_create(self) -> bytes:
         """Return the key. Create the key file if it is missing. Raises KeyFileError."""
@@ -52,7 +55,11 @@ class KeyFile:
         return key
 
     def read(self) -> bytes | None:
-        """Return the key, or None if there is no key file. Raises KeyFileError."""
+        """Return the newest key, or None if there is no key file. Raises KeyFileError."""
+        return next(iter(self.read_all()), None)
+
+    def read_all(self) -> tuple[bytes, ...]:
+        """Return all keys, the newest first; none if there is no key file. Raises KeyFileError."""
         try:
             cache, status = self._cache, os.stat(self._name)  # noqa: PTH116 - twice as fast, and run for each request
             self._check(status)
@@ -60,9 +67,20 @@ class KeyFile:
                 self._cache = cache = self._read_file()
             return cache[1]
         except FileNotFoundError:
-            return None
+            return ()
         except OSError as error:
             raise KeyFileError(f"cannot read the key file {self._path}: {error.strerror}") from error
+
+    def replace(self, keys: Sequence[bytes]) -> None:
+        """Replace the content by these keys, the newest first. A crash leaves the former content or the new one.
+
+        Raises KeyFileError.
+        """
+        try:
+            with atomic_write(self._path, for_store=True) as file:
+                file.writelines(key.hex().encode() + b"\n" for key in keys)
+        except OSError as error:
+            raise KeyFileError(f"cannot replace the key file {self._path}: {error.strerror}") from error
 
     def _check(self, status: os.stat_result) -> None:
         """Raise KeyFileError for a special file, and for one that others can access."""
@@ -73,8 +91,8 @@ class KeyFile:
                 f"other users can access the key file {self._path}: run chmod 600 {shlex.quote(self._name)}"
             )
 
-    def _read_file(self) -> tuple[object, bytes]:
-        """Return the identity of the file and the key in it. Never waits for the writer of a pipe."""
+    def _read_file(self) -> tuple[object, tuple[bytes, ...]]:
+        """Return the identity of the file and the keys in it. Never waits for the writer of a pipe."""
         descriptor = os.open(self._name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(descriptor)
@@ -84,19 +102,24 @@ class KeyFile:
         finally:
             os.close(descriptor)
 
-    def _parse(self, content: bytes) -> bytes:
+    def _parse(self, content: bytes) -> tuple[bytes, ...]:
         with suppress(ValueError):
-            key = bytes.fromhex(content.decode().strip())
-            if len(key) == KEY_BYTES:
-                return key
+            keys = tuple(map(bytes.fromhex, content.decode().split()))
+            if keys and all(len(key) == KEY_BYTES for key in keys):
+                return keys
         raise KeyFileError(f"the key file {self._path} contains no key of this service: {REPLACEMENT_HINT}")
 
     def _create(self) -> None:
         try:
             make_private_folder(self._path.parent)
-            create_once(self._path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
+            create_once(self._path, new_key().hex().encode() + b"\n")
         except OSError as error:
             raise KeyFileError(f"cannot create the key file {self._path}: {error.strerror}") from error
+
+
+def new_key() -> bytes:
+    """Return a random key."""
+    return secrets.token_bytes(KEY_BYTES)
 
 
 def _identity(status: os.stat_result) -> tuple[int, int, int]:
