@@ -1,4 +1,4 @@
-"""Actions that faults interrupt: an import, a token, an approval, a grade with a webhook, and a backup."""
+"""Actions that faults interrupt: imports, approvals, credentials, a grade with a webhook, a new key, and a backup."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from typing import Final
 
 import orjson
 
-from backends import StorageError, open_store
+from backends import Snapshot, StorageError, open_store
 from chalk_flask import create_app
+from chalk_flask.auth.secrets import SecretCipher, SecretUnavailableError, rotate_secrets
+from chalk_flask.auth.secrets.rotation import SECRETS
 from chalk_flask.cli import main
+from chalk_flask.roster.changes.history_block import COLLECTION as HISTORY
+from chalk_flask.roster.changes.history_block import HistoryBlock
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.settings import SettingsError
 from chalk_flask.storage import COLLECTIONS
@@ -23,6 +27,8 @@ from tests.support.packages import package_with_users
 
 __all__ = ["ACTIONS", "Place", "create_place", "read_state", "run_command"]
 
+ENCRYPTED: Final = "gAAAA"
+"""Begin of each encrypted text."""
 SCOPES: Final = ("gradebook.readonly", "gradebook.createput")
 
 
@@ -79,6 +85,7 @@ def create_place(place: Place) -> None:
     token = _expect(0, "token", "create", "--label", "tool", *scopes)
     (place.folder / "token").write_text(token.splitlines()[0])
     _expect(0, "webhook", "create", "--url", "https://hooks.example.org/")
+    _expect(0, "client", "create", "--label", "signer", "--oauth1")
     report = orjson.loads(_expect(3, "import", f"{place.folder}/held.zip", "--json"))
     (place.folder / "run").write_text(report["run"])
 
@@ -92,11 +99,13 @@ def _expect(code: int, *args: str) -> str:
 def read_state(place: Place) -> dict[str, object]:
     """Return what an action can change: records by tenant and collection, states of runs, and the roster's digest."""
     state: dict[str, object] = {}
+    cipher = SecretCipher(place.store / "data")
     with open_store(place.url, COLLECTIONS) as store:
         for tenant in store.tenants():
             with store.read(tenant) as snapshot:
                 for collection in COLLECTIONS:
-                    state[f"{tenant}/{collection.name}"] = sum(1 for _ in snapshot.keys(collection.name))
+                    state[f"{tenant}/{collection.name}"] = _count(snapshot, collection.name)
+                    _check_secrets(snapshot, collection.name, cipher)
                 runs = (orjson.loads(record.body)["state"] for record in snapshot.scan("imports"))
                 state[f"{tenant}/runs"] = sorted(Counter(runs).items())
         report = check_store(store, "default")
@@ -105,12 +114,34 @@ def read_state(place: Place) -> dict[str, object]:
     return state
 
 
+def _count(snapshot: Snapshot, collection: str) -> int:
+    """Return the number of records, without history blocks that depend on the duration of a transaction."""
+    if collection != HISTORY:
+        return sum(1 for _ in snapshot.keys(collection))
+    blocks = (HistoryBlock.from_body(record.body) for record in snapshot.scan(collection))
+    return sum(block.kind != "restamped" for block in blocks)
+
+
+def _check_secrets(snapshot: Snapshot, collection: str, cipher: SecretCipher) -> None:
+    """Decrypt the secrets of the records. Raises SecretUnavailableError."""
+    if collection in SECRETS:
+        for record in snapshot.scan(collection):
+            for text in record.body.decode().split('"'):
+                if text.startswith(ENCRYPTED):
+                    cipher.decrypt(text)
+
+
 def _import(place: Place) -> bool:
     return run_command("import", f"{place.folder}/next.zip")[0] == 0
 
 
 def _create_token(place: Place) -> bool:
     return run_command("token", "create", "--label", "new")[0] == 0
+
+
+def _create_client(place: Place) -> bool:
+    """Create a client whose secret is encrypted."""
+    return run_command("client", "create", "--label", "new", "--oauth1")[0] == 0
 
 
 def _approve(place: Place) -> bool:
@@ -133,6 +164,16 @@ def _write_grade(place: Place) -> bool:
     return response.status_code < 300
 
 
+def _rotate_secrets(place: Place) -> bool:
+    """Replace the key of encrypted secrets, without the pause before the former key is removed."""
+    try:
+        with open_store(place.url, COLLECTIONS) as store:
+            rotate_secrets(store, place.store / "data", grace_seconds=0)
+    except (SecretUnavailableError, StorageError, OSError):
+        return False
+    return True
+
+
 def _back_up(place: Place) -> bool:
     return run_command("backup", str(place.archive))[0] == 0
 
@@ -140,8 +181,10 @@ def _back_up(place: Place) -> bool:
 ACTIONS: Final[dict[str, Callable[[Place], bool]]] = {
     "import": _import,
     "token": _create_token,
+    "client": _create_client,
     "approval": _approve,
     "webhook": _write_grade,
+    "rotation": _rotate_secrets,
     "backup": _back_up,
 }
 """Function for each action. It returns True if the action was acknowledged."""
