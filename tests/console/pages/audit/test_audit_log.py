@@ -19,12 +19,13 @@ from werkzeug.test import TestResponse
 
 from backends import CONTROL
 from chalk_flask import create_app
-from chalk_flask.audit.events import read_events, record_event
+from chalk_flask.audit.events import record_event
 from chalk_flask.audit.timeline import read_timeline
 from chalk_flask.console.pages.audit import audit_log
 from chalk_flask.times import format_precise_timestamp
 from tests.conftest import services_of
 from tests.support.console.client import Console, fill_console_store, links_of, visible_text
+from tests.support.storage.audit_events import events_of_tenant
 
 AUDIT, EXPORT = "/audit", "/audit/export"
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
@@ -242,6 +243,6 @@ def test_changes_in_the_console_name_the_administrator(console: Console) -> None
     page = visible_text(console.get(AUDIT, event="client.created").text)
     assert "kim id chk_client_" in page
     console.services.clients.create("Other app", [], "default")
-    stored = list(read_events(console.services.store, "default"))
+    stored = events_of_tenant(console.services.store, "default")
     created = {entry["label"]: entry.get("by") for entry in stored if entry["event"] == "client.created"}
     assert created == {"New app": me.id, "Other app": None}
