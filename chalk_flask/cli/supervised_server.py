@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +18,7 @@ from chalk_flask.cli.errors import CommandError
 from chalk_flask.cli.hints import ARGUMENTS
 from chalk_flask.cli.local_server import body_limit_of, log_end, log_start, open_service
 from chalk_flask.cli.options import settings_from_options
-from chalk_flask.settings import Settings, SettingsError
+from chalk_flask.settings import Settings, SettingsError, process_count
 
 if TYPE_CHECKING:
     from chalk_flask.supervisor import Assignment
@@ -87,19 +89,21 @@ def run_supervisor(
     started = time.monotonic()
     configure_logging(settings)
     try:
-        listeners = open_listeners(settings.host, settings.port, settings.processes)
+        listeners = open_listeners(settings.host, settings.port, process_count(settings))
     except BindError as error:
         raise CommandError(str(error)) from error
     url = local_url(settings.host, listeners[0][0].getsockname()[1])
 
     def on_all_ready() -> None:
-        log_start(settings, url, processes=settings.processes)
+        log_start(settings, url, processes=len(listeners))
         on_ready(url)
 
-    environ = {} if metrics is None else {FOLDER_VARIABLE: str(metrics)}
+    if metrics is not None:
+        os.environ[FOLDER_VARIABLE] = str(metrics)
     context = click.get_current_context()
+    _import_application(settings)
     supervisor = Supervisor(
-        Launcher(context.find_root().meta[ARGUMENTS], environ),
+        Launcher(lambda assignment: _run_again(context.find_root(), assignment)),
         listeners,
         on_ready=on_all_ready,
         on_reload=lambda: _check_reload(settings, options),
@@ -114,6 +118,28 @@ def run_supervisor(
     log_end("service.stopped", "the service has stopped", started)
 
 
+def _import_application(settings: Settings) -> None:
+    """Import the modules of the application, which takes most of the time of a start, so that the processes share them.
+
+    The garbage collector leaves the present objects alone, because it would write to their memory, and copy it.
+    """
+    import_module("chalk_flask.factory")
+    if settings.console:
+        import_module("chalk_flask.console")
+    gc.freeze()
+
+
+def _run_again(context: click.Context, assignment: Assignment) -> None:
+    """Run the command line of this process once more, as a serving process that reads the settings for itself."""
+    from chalk_flask.supervisor import NOTIFY_VARIABLES
+
+    for handler in logging.getLogger().handlers[:]:
+        logging.getLogger().removeHandler(handler)  # so that the settings of this process decide about its log
+    for name in NOTIFY_VARIABLES:
+        os.environ.pop(name, None)
+    context.command.main([*context.meta[ARGUMENTS]], prog_name=context.info_name, obj=assignment)
+
+
 def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker: bool) -> None:
     """Serve as one of several processes, until SIGTERM or the death of the supervisor."""
     from chalk_flask.metrics import FOLDER_VARIABLE, use_process_number
@@ -121,9 +147,8 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
     from chalk_flask.supervisor import Report
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor handles it
-    listeners = assignment.open_listeners()
-    own, standby = listeners.pop(assignment.slot), StandbyListeners(listeners)
-    supervisor = assignment.open_control()
+    standby = StandbyListeners(assignment.other_listeners)
+    supervisor = assignment.connect()
     supervisor.watch(on_cover=standby.select)
     # In a folder of the operator, another service may use the same numbers.
     if os.environ.get(FOLDER_VARIABLE) == str(_own_metrics_folder(settings_from_options(options))):
@@ -137,7 +162,7 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
             body_limit_of(services),
             lambda _: supervisor.report(Report.STOPPING),
             on_check=lambda: supervisor.report(Report.ALIVE),
-            listeners=own,
+            listeners=assignment.own_listeners,
             standby=standby,
         )
 

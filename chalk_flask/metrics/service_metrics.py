@@ -19,10 +19,10 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    values,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-from prometheus_client.values import ValueClass
 
 from chalk_flask.files import make_private_folder
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
@@ -90,9 +90,9 @@ class ServiceMetrics:
 def _open_values(registry: CollectorRegistry) -> SampleValueStore:
     if is_shared():
         return SharedSampleValues(prepare_folder(Path(os.environ[FOLDER_VARIABLE])))
-    values = LocalSampleValues(*REQUEST_METRICS)
-    registry.register(values)
-    return values
+    local = LocalSampleValues(*REQUEST_METRICS)
+    registry.register(local)
+    return local
 
 
 def prepare_folder(folder: Path) -> Path:
@@ -121,7 +121,7 @@ os.register_at_fork(after_in_child=_prepare_after_fork)
 
 def is_shared() -> bool:
     """Return True if processes share their numbers in a folder."""
-    return bool(getattr(ValueClass, "_multiprocess", False))
+    return bool(getattr(values.ValueClass, "_multiprocess", False))
 
 
 def known_method(method: str) -> str:

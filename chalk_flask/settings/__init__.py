@@ -12,6 +12,7 @@ from chalk_flask.settings.loader import (
     load_settings,
     parse_setting,
 )
+from chalk_flask.settings.process_count import process_count
 from chalk_flask.settings.setting_type import Section, Setting
 from chalk_flask.settings.table import SETTINGS, Settings
 
@@ -26,4 +27,5 @@ __all__ = [
     "example_toml",
     "load_settings",
     "parse_setting",
+    "process_count",
 ]

@@ -12,6 +12,7 @@ from msgspec.structs import fields, force_setattr
 from chalk_flask.settings.data_folder import default_data_folder
 from chalk_flask.settings.host_allowlist import validate_allowlist
 from chalk_flask.settings.mail_rules import validate_mail_host, validate_sender
+from chalk_flask.settings.process_count import MAX_PROCESSES
 from chalk_flask.settings.setting_type import (
     Count,
     NonEmptyText,
@@ -75,11 +76,11 @@ class Settings(Struct, frozen=True, kw_only=True, eq=False):
     port: Annotated[int, Meta(ge=0, le=65535)] = _setting(
         8080, Section.SERVER, "TCP port to listen on; 0 chooses a free one."
     )
-    processes: Annotated[int, Meta(ge=1, le=64)] = _setting(
-        1,
+    processes: Annotated[int, Meta(ge=0, le=MAX_PROCESSES)] = _setting(
+        0,
         Section.SERVER,
-        "Number of processes with which `chalk-flask serve` serves a SQLite store, for example one per core. Limits"
-        " on connections, threads and streams apply to each of them.",
+        "Number of processes with which `chalk-flask serve` serves a SQLite store. Limits on connections, threads and"
+        " streams apply to each of them. 0: one per core for a SQLite store, and one for other stores.",
     )
     threads: Annotated[int, Meta(ge=1, le=1000)] = _setting(
         16, Section.SERVER, "Maximum number of requests that are processed at once."

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Self
+from typing import Final
 
-__all__ = ["ASSIGNMENT_VARIABLE", "Assignment", "Report"]
+__all__ = ["Assignment", "Report"]
 
-ASSIGNMENT_VARIABLE: Final = "_CHALK_FLASK_ASSIGNMENT"
-"""Environment variable with the assignment as JSON. Its name is not that of a setting."""
 ORPHAN_SECONDS: Final = 40.0
 """Time after which a process whose supervisor has died ends in any case. Active requests may take 30 seconds."""
 COVER_BIT: Final = 0x80
@@ -33,33 +30,29 @@ class Report(bytes, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Slot and number of a process, and descriptors of the sockets of all slots and of the supervisor's connection.
+    """Slot and number of a process, the listening sockets of all slots, and the connection to the supervisor.
 
     A number is used again when its process has ended.
     """
 
     slot: int
     number: int
-    listeners: Sequence[Sequence[int]]
-    control: int
+    listeners: Sequence[Sequence[socket.socket]]
+    control: socket.socket
 
-    @classmethod
-    def take(cls) -> Self | None:
-        """Return the assignment of this process, or None without a supervisor. Child processes do not inherit it."""
-        text = os.environ.pop(ASSIGNMENT_VARIABLE, None)
-        return None if text is None else cls(**json.loads(text))
+    @property
+    def own_listeners(self) -> Sequence[socket.socket]:
+        """Listening sockets of the slot."""
+        return self.listeners[self.slot]
 
-    def encode(self) -> str:
-        """Return the value of the environment variable."""
-        return json.dumps(asdict(self))
+    @property
+    def other_listeners(self) -> dict[int, Sequence[socket.socket]]:
+        """Listening sockets of each other slot."""
+        return {slot: sockets for slot, sockets in enumerate(self.listeners) if slot != self.slot}
 
-    def open_listeners(self) -> dict[int, list[socket.socket]]:
-        """Return the listening sockets of each slot. Call it once."""
-        return {slot: [_open(each) for each in descriptors] for slot, descriptors in enumerate(self.listeners)}
-
-    def open_control(self) -> SupervisorConnection:
-        """Return the connection to the supervisor. Call it once."""
-        return SupervisorConnection(_open(self.control))
+    def connect(self) -> SupervisorConnection:
+        """Return the connection to the supervisor."""
+        return SupervisorConnection(self.control)
 
 
 class SupervisorConnection:
@@ -99,10 +92,3 @@ class SupervisorConnection:
             return self._connection.recv(64)
         except OSError:
             return b""
-
-
-def _open(descriptor: int) -> socket.socket:
-    """Return the socket of a descriptor, which child processes do not inherit."""
-    opened = socket.socket(fileno=descriptor)
-    opened.set_inheritable(False)
-    return opened

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain
-from pathlib import Path
-from typing import Final
+from multiprocessing.context import ForkProcess
+from typing import Final, Protocol
 
-import chalk_flask
-from chalk_flask.supervisor.assignment import ASSIGNMENT_VARIABLE, COVER_BIT, Assignment, Report
-from chalk_flask.supervisor.service_manager import NOTIFY_VARIABLES
+from chalk_flask.supervisor.assignment import COVER_BIT, Assignment, Report
+from chalk_flask.supervisor.signals import blocked_signals, restore_signals
 
-__all__ = ["Launcher", "ServingProcess"]
+__all__ = ["Closable", "Launcher", "ServingProcess"]
 
-# The program is not started with -m, which would also search modules in the working directory.
-_PROGRAM: Final = (
-    "import sys; sys.path.append(sys.argv.pop(1)); from chalk_flask.cli import main; main(prog_name='chalk-flask')"
-)
-_PACKAGE_FOLDER: Final = str(Path(chalk_flask.__file__).parents[1])
+_FORK: Final = multiprocessing.get_context("fork")
+
+
+class Closable(Protocol):
+    """Object with a descriptor that a process can close."""
+
+    def close(self) -> None:
+        """Close the descriptor of this process."""
 
 
 class ServingProcess:
     """Process that serves the sockets of a slot. Times are those of `time.monotonic`, in seconds."""
 
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket, slot: int, number: int) -> None:
+    def __init__(self, process: ForkProcess, control: socket.socket, slot: int, number: int) -> None:
+        assert process.pid is not None
         self._process = process
+        self.pid = process.pid
         self.control = control
         self.slot = slot
         self.number = number
@@ -44,14 +45,9 @@ class ServingProcess:
         self._covered: frozenset[int] = frozenset()
 
     @property
-    def pid(self) -> int:
-        """Id of the process."""
-        return self._process.pid
-
-    @property
     def status(self) -> int | None:
         """Exit status, as in `Popen.returncode`; None while the process runs."""
-        return self._process.poll()
+        return self._process.exitcode
 
     @property
     def serves(self) -> bool:
@@ -81,7 +77,7 @@ class ServingProcess:
         """
         self.is_stopping = True
         self.kill_at = self.kill_at or time.monotonic() + timeout
-        self._process.send_signal(signal.SIGTERM)
+        self._process.terminate()
 
     def kill(self) -> None:
         """Kill the process."""
@@ -89,39 +85,47 @@ class ServingProcess:
 
     def wait(self) -> None:
         """Wait until the process has ended."""
-        self._process.wait()
+        self._process.join()
 
     def close(self) -> None:
-        """Close the connection of a process that has ended."""
+        """Close the connection and the descriptors of a process that has ended."""
         self.control.close()
+        self._process.close()
 
 
 class Launcher:
-    """Launcher of serving processes: each runs the command with the same arguments as this process.
+    """Launcher of serving processes. Each is a fork of this process, so it starts fast and shares its modules.
 
-    `environ` are further variables of their environment.
+    `serve` runs in the new process with its assignment. An exception ends the process with exit code 1, and SystemExit
+    with its own. This process may have no other thread, and no open store.
     """
 
-    def __init__(self, arguments: Sequence[str], environ: Mapping[str, str], program: Sequence[str] = ()) -> None:
-        self._command = [*(program or (sys.executable, "-P", "-c", _PROGRAM, _PACKAGE_FOLDER)), *arguments]
-        self._environ = {name: value for name, value in os.environ.items() if name not in NOTIFY_VARIABLES}
-        self._environ.update(environ)
+    def __init__(self, serve: Callable[[Assignment], None]) -> None:
+        self._serve = serve
 
-    def start(self, slot: int, number: int, listeners: Sequence[Sequence[socket.socket]]) -> ServingProcess:
-        """Start the process of a slot. `listeners` are the sockets of all slots. Raises OSError."""
+    def start(
+        self, slot: int, number: int, listeners: Sequence[Sequence[socket.socket]], inherited: Sequence[Closable]
+    ) -> ServingProcess:
+        """Start the process of a slot. `listeners` are the sockets of all slots. The process closes `inherited`.
+
+        Raises OSError.
+        """
         own_end, child_end = socket.socketpair()
-        with child_end:
-            descriptors = [[each.fileno() for each in sockets] for sockets in listeners]
-            assignment = Assignment(slot, number, descriptors, child_end.fileno())
+        assignment = Assignment(slot, number, listeners, child_end)
+        process = _FORK.Process(target=_run, args=(self._serve, assignment, (own_end, *inherited)))
+        with child_end, blocked_signals():
             try:
-                process = subprocess.Popen(
-                    self._command,
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=(*chain.from_iterable(descriptors), child_end.fileno()),
-                    env=self._environ | {ASSIGNMENT_VARIABLE: assignment.encode()},
-                    process_group=0,  # so that it does not receive Ctrl-C together with the supervisor
-                )
+                process.start()
             except OSError:
                 own_end.close()
                 raise
         return ServingProcess(process, own_end, slot, number)
+
+
+def _run(serve: Callable[[Assignment], None], assignment: Assignment, inherited: Sequence[Closable]) -> None:
+    """Run in the new process. It does not receive Ctrl-C together with the supervisor."""
+    os.setpgid(0, 0)
+    for each in inherited:
+        each.close()
+    restore_signals()
+    serve(assignment)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["SignalSocket", "caught_signals"]
+__all__ = ["SignalSocket", "blocked_signals", "caught_signals", "restore_signals"]
 
 CAUGHT: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -30,6 +30,10 @@ class SignalSocket:
         except BlockingIOError:
             return []
 
+    def close(self) -> None:
+        """Close the descriptor of this process."""
+        self._connection.close()
+
 
 @contextmanager
 def caught_signals() -> Iterator[SignalSocket]:
@@ -46,3 +50,21 @@ def caught_signals() -> Iterator[SignalSocket]:
             for number, handler in former.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(former_descriptor)
+
+
+@contextmanager
+def blocked_signals() -> Iterator[None]:
+    """Deliver caught signals at the end of the block. A process that forks in it calls `restore_signals`."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def restore_signals() -> None:
+    """Handle signals as a new process does, after a fork. Those that have arrived since are for this process."""
+    signal.set_wakeup_fd(-1)
+    for number in CAUGHT:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)

@@ -14,7 +14,7 @@ from chalk_flask.logs import log_event
 from chalk_flask.server import SHUTDOWN_SECONDS
 from chalk_flask.supervisor.restarts import CrashLoopError, RestartPolicy, describe_exit
 from chalk_flask.supervisor.service_manager import ServiceManager
-from chalk_flask.supervisor.serving_process import Launcher, ServingProcess
+from chalk_flask.supervisor.serving_process import Closable, Launcher, ServingProcess
 from chalk_flask.supervisor.signals import SignalSocket, caught_signals
 
 __all__ = ["ReloadError", "Supervisor"]
@@ -60,6 +60,7 @@ class Supervisor:
         self._on_ready, self._on_reload, self._on_end = on_ready, on_reload, on_end
         self._manager = manager or ServiceManager.from_environ()
         self._selector = selectors.DefaultSelector()
+        self._signals: SignalSocket | None = None
         self._restarts = RestartPolicy()
         self._processes: dict[ServingProcess, int] = {}
         """All processes that have not ended, with their generation. A reload starts a new generation."""
@@ -79,6 +80,7 @@ class Supervisor:
         Raises CrashLoopError. Call it in the main thread, which receives the signals.
         """
         with caught_signals() as signals, self._selector:
+            self._signals = signals
             self._selector.register(signals, selectors.EVENT_READ)
             try:
                 self._starting = 1
@@ -142,7 +144,7 @@ class Supervisor:
         used = {process.number for process in self._processes}
         number = next(each for each in range(1, len(used) + 2) if each not in used)
         try:
-            process = self._launcher.start(slot, number, self._listeners)
+            process = self._launcher.start(slot, number, self._listeners, self._own_descriptors())
         except OSError as error:
             log.error("a serving process cannot be started: %s", error.strerror)
             if generation == self._starting:
@@ -152,6 +154,11 @@ class Supervisor:
             return
         self._processes[process] = generation
         self._selector.register(process.control, selectors.EVENT_READ)
+
+    def _own_descriptors(self) -> list[Closable]:
+        """Return what no process may keep open. Otherwise the others would not notice the death of this one."""
+        signals = [] if self._signals is None else [self._signals]
+        return [self._selector, *signals, *(process.control for process in self._processes)]
 
     def _begin_reload(self) -> None:
         self._reload_requested = False
@@ -261,7 +268,7 @@ class Supervisor:
 
     def _reporting(self) -> list[ServingProcess]:
         earliest = time.monotonic() - SILENT_SECONDS
-        present = self._of(self._generation)
+        present = self._of(self._generation or self._starting)
         return [each for each in present if each.is_ready and each.serves and each.last_report >= earliest]
 
     def _of(self, generation: int | None) -> list[ServingProcess]:

@@ -20,7 +20,8 @@ from tests.support.processes.supervised_service import processes_of, wait_patien
 SUPERVISOR = """
 import sys
 from chalk_flask.supervisor import CrashLoopError, Launcher, Supervisor, open_listeners
-launcher = Launcher([], {}, [sys.executable, "-c", sys.argv[1]])
+program = compile(sys.argv[1], "program", "exec")
+launcher = Launcher(lambda assignment: exec(program, {"assignment": assignment}))
 supervisor = Supervisor(launcher, open_listeners("127.0.0.1", 0, 2), on_ready=lambda: print("ready", flush=True))
 try:
     sys.exit(supervisor.run())
@@ -30,9 +31,8 @@ except CrashLoopError as error:
 """
 SERVING = """
 import signal, sys, time
-from chalk_flask.supervisor import Assignment, Report
-assignment = Assignment.take()
-supervisor = assignment.open_control()
+from chalk_flask.supervisor import Report
+supervisor = assignment.connect()
 supervisor.watch()
 """
 STEADY = """

@@ -18,7 +18,7 @@ from werkzeug.exceptions import TooManyRequests
 from chalk_flask.api.auth.internal_requests import is_internal_request
 from chalk_flask.caching import LRUCache
 from chalk_flask.client_network import client_network
-from chalk_flask.settings import Settings
+from chalk_flask.settings import Settings, process_count
 from chalk_flask.shared_state import SharedState, StateTransaction
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def with_rate_limits(app: Flask, auth: Auth, settings: Settings, shared_state: S
     logging.getLogger("flask-limiter").setLevel(logging.WARNING)  # otherwise it logs every rejected request
     limiters: list[Limiter] = []
     storage: dict[str, Any] = {"storage_uri": "memory://"}
-    if settings.processes > 1:
+    if process_count(settings) > 1:
         from chalk_flask.api.auth.rate_limit_storage import SHARED_STORAGE_URI
 
         storage = {"storage_uri": SHARED_STORAGE_URI, "storage_options": {"shared_state": shared_state}}

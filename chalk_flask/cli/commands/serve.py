@@ -22,11 +22,11 @@ from chalk_flask.cli.options import (
 )
 from chalk_flask.cli.package_import import exit_with, run_import
 from chalk_flask.cli.supervised_server import check_processes, prepare_metrics, run_assigned, run_supervisor
+from chalk_flask.settings import Settings, process_count
 
 if TYPE_CHECKING:
     from backends import Backend
     from chalk_flask.services import Services
-    from chalk_flask.settings import Settings
 
 __all__ = ["serve_command"]
 
@@ -60,12 +60,10 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     be used once, within 24 hours. So a store that does not exist is created, unless its folder does not exist, or
     without the admin console. It is also created for the package of --import.
 
-    With --processes 2, two processes serve a SQLite store on one address, and use two cores. A dead one is replaced.
-    SIGHUP reads the settings again and replaces all processes, without refusing a request.
+    A SQLite store is served by one process for each core, all on one address. A dead one is replaced. SIGHUP reads the
+    settings again and replaces all processes, without refusing a request. With --processes 1, one process serves.
     """
-    from chalk_flask.supervisor import Assignment
-
-    if assignment := Assignment.take():
+    if (assignment := click.get_current_context().obj) is not None:  # this is one of several processes
         run_assigned(options, assignment, with_worker=not no_worker)
         return
     settings = settings_from_options(options)
@@ -73,7 +71,7 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     if no_worker:
         check_durable(settings.storage, "only this process can work on it, so omit --no-worker")
     _check_store(settings, has_package=package is not None)
-    if settings.processes > 1:
+    if process_count(settings) > 1:
         _supervise(settings, options, package)
         return
     with open_service(options, with_worker=not no_worker) as (app, services):
@@ -92,7 +90,7 @@ def _supervise(settings: Settings, options: dict[str, Any], package: Path | None
         folder = prepare_metrics(settings)
 
     def on_ready(url: str) -> None:
-        click.echo(f"Listening on {url} ({settings.processes} processes, Ctrl-C to stop)", err=True)
+        click.echo(f"Listening on {url} ({process_count(settings)} processes, Ctrl-C to stop)", err=True)
         with open_configured_store(settings) as store:
             if text := setup_link_text(settings, SetupLink(store), url):
                 click.echo(text, err=True)

@@ -316,7 +316,9 @@ def test_one_process_notifies_systemd_and_ignores_a_reload(folder: Path, start: 
         server.bind(str(tmp_path / "notify"))
         server.settimeout(60)
         environ = {"NOTIFY_SOCKET": server.getsockname(), "WATCHDOG_USEC": "1000000"}
-        with start("serve", "--port", "0", "--storage", folder / "chalk.db", env=environ) as process:
+        with start(
+            "serve", "--processes", "1", "--port", "0", "--storage", folder / "chalk.db", env=environ
+        ) as process:
             assert server.recv(200) == b"READY=1"
             assert server.recv(200) == b"WATCHDOG=1"
             process.send_signal(signal.SIGHUP)
