@@ -112,13 +112,13 @@ def run_command(*args: str | Path) -> CompletedCommand:
 
 @contextmanager
 def chalk_server(storage: str, *options: str) -> Iterator[Server]:
-    """Run the service on a store; requests carry a token that can read everything."""
+    """Run the service with one process, unless an option says otherwise; its requests carry a token that reads all."""
     token = run_command(
         *CHALK, "token", "create", "--label", "benchmark", "--scope", "all", "--json", "--storage", storage
     )
     headers = {"Authorization": f"Bearer {token.json['token']}"}
-    command = (*CHALK, "serve", "--port", "0", "--storage", storage, "--log-level", "warning", *options)
-    with _start_process(*command, stderr=subprocess.PIPE) as process, _terminate_at_end(process):
+    command = (*CHALK, "serve", "--port", "0", "--processes", "1", "--storage", storage, "--log-level", "warning")
+    with _start_process(*command, *options, stderr=subprocess.PIPE) as process, _terminate_at_end(process):
         port = int(_wait_for_line(process.stderr, r"Listening on http://[^ ]*:(\d+)"))
         threading.Thread(target=_discard, args=(process.stderr,), daemon=True).start()
         yield Server(process.pid, port, API_ROOT, headers)

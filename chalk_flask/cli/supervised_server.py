@@ -155,6 +155,7 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
         use_process_number(assignment.number)
     watches_worker = assignment.slot == 0  # the log of one process is enough
     with open_service(options, with_worker=with_worker, watches_worker=watches_worker) as (app, services):
+        services.metrics.supervisor_pid = os.getppid()
         serve(
             app,
             services.settings,

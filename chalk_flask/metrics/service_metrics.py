@@ -25,6 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from chalk_flask.files import make_private_folder
+from chalk_flask.metrics.process_group import ProcessGroupCollector
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
 from chalk_flask.metrics.shared_folder import FOLDER_VARIABLE, process_identifier
 from chalk_flask.metrics.value_storage import LocalSampleValues, SampleValueStore, SharedSampleValues, reserve_file
@@ -53,6 +54,8 @@ class ServiceMetrics:
     """
 
     def __init__(self) -> None:
+        self.supervisor_pid: int | None = None
+        """Id of the process that has started this one and others, whose CPU time and memory are shown together."""
         self._registry = CollectorRegistry()
         self.requests = RequestCounter(_open_values(self._registry))
         self._streams = Gauge(
@@ -79,6 +82,8 @@ class ServiceMetrics:
         registry = CollectorRegistry()
         if is_shared():
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library types it in part
+            if self.supervisor_pid is not None:
+                registry.register(ProcessGroupCollector(self.supervisor_pid))
         else:
             ProcessCollector(registry=registry)
             registry.register(self._registry)

@@ -30,9 +30,9 @@ class JobServer(NamedTuple):
 
 @contextmanager
 def running_server(settings: Settings) -> Iterator[JobServer]:
-    """Serve the store in a process of its own until the block ends, and kill it then."""
+    """Serve the store in one process until the block ends, and kill it then. So it is the one that runs the jobs."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
-    command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", "--processes", "1"]
     with subprocess.Popen(
         [*command, "--storage", settings.storage, "--data", settings.data, "--log-level", "error"],
         cwd=Path(settings.data).parent,

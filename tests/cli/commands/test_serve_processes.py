@@ -30,6 +30,7 @@ from tests.support.processes.supervised_service import (
     SupervisedService,
     connection_to_each,
     get,
+    processes_of,
     serving_processes,
     supervised_service,
     wait_patiently,
@@ -183,6 +184,33 @@ def readiness_counts(service: SupervisedService) -> set[float]:
         return parse_samples(text).get(("chalk_requests_total", "GET", "/readyz", "200"), 0.0)
 
     return set(service.from_each(count).values())
+
+
+def test_cpu_time_and_memory_are_those_of_all_processes(service: SupervisedService) -> None:
+    def read(connection: http.client.HTTPConnection) -> dict[tuple[str, ...], float]:
+        return parse_samples(get(connection, "/metrics")[1].decode())
+
+    members = [service.process.pid, *service.pids()]
+    least = sum(int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11]) for pid in members)
+    now = time.time()
+    for samples in service.from_each(read).values():
+        assert samples["process_cpu_seconds_total",] >= least / os.sysconf("SC_CLK_TCK")
+        assert samples["process_resident_memory_bytes",] > 30e6
+        assert samples["process_open_fds",] > 3 * 10
+        assert samples["process_max_fds",] > 0
+        assert now - 600 < samples["process_start_time_seconds",] < now
+
+
+@pytest.mark.usefixtures("empty_store")
+def test_every_core_has_a_process_by_default(start: StartCommand) -> None:
+    count = len(os.sched_getaffinity(0))
+    with start("serve", "--port", "0") as process:
+        text = "Ctrl-C to stop" if count == 1 else f"{min(count, 64)} processes, Ctrl-C to stop"
+        read_until(process.stderr, rf"Listening on \S+ \({text}\)")
+        assert len(processes_of(process.pid)) == (0 if count == 1 else min(count, 64))
+        threads = Path(f"/proc/{process.pid}/status").read_text().partition("Threads:")[2].split()[0]
+        assert count == 1 or threads == "1", "a process with threads must not fork"
+        assert stop_process(process) == 0
 
 
 def leader(service: SupervisedService, folder: Path) -> int:
