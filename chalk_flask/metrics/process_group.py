@@ -83,4 +83,4 @@ def _memory_bytes(pid: int) -> float:
 
 
 def _count_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
