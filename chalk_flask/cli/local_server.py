@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "body_limit_of",
+    "check_key_files",
     "create_day_token",
     "curl_command",
     "log_end",
@@ -136,7 +137,7 @@ def _open_application(options: dict[str, Any]) -> Iterator[tuple[Flask, Services
     app = create_app(**options)
     services: Services = app.extensions["chalk"]
     with services.store:
-        _check_key_files(Path(services.settings.data))
+        check_key_files(Path(services.settings.data))
         configure_logging(services.settings)  # first, because it does nothing if the program has a log already
         bind_data_folder(services.store, services.settings)
         with counted_log_messages(services.metrics):
@@ -164,7 +165,7 @@ def _idle_workers(services: Services, *, watched: bool) -> Iterator[None]:
         yield
 
 
-def _check_key_files(folder: Path) -> None:
+def check_key_files(folder: Path) -> None:
     """Raise CommandError for a key file that is damaged or that other users can access."""
     from chalk_flask.auth.clients.access_tokens import ACCESS_TOKEN_KEY_FILE
     from chalk_flask.auth.secrets.encryption import SECRETS_KEY_FILE

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chalk_flask.cli.hints import complete_hints
-from chalk_flask.cli.local_server import create_day_token, curl_command, open_service, run_server, setup_link_text
+from chalk_flask.cli.local_server import (
+    check_key_files,
+    create_day_token,
+    curl_command,
+    open_service,
+    run_server,
+    setup_link_text,
+)
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
     IMPORT_SETTINGS,
@@ -87,6 +94,7 @@ def _supervise(settings: Settings, options: dict[str, Any], package: Path | None
     with open_configured_store(settings, creates=True) as store:
         if package is not None:
             _import_first(store, settings, package)
+        check_key_files(Path(settings.data))
         folder = prepare_metrics(settings)
 
     def on_ready(url: str) -> None:

@@ -27,6 +27,7 @@ from tests.support.keys import ec_key, make_jwks
 from tests.support.metrics import parse_samples
 from tests.support.processes.alternating_browser import AlternatingBrowser
 from tests.support.processes.supervised_service import (
+    PATIENCE_SECONDS,
     SupervisedService,
     connection_to_each,
     get,
@@ -336,7 +337,17 @@ def test_damaged_key_file_ends_the_start_with_one_message(run: RunCommand, tmp_p
     (tmp_path / "chalk-data" / "secrets.key").write_bytes(b"short")
     result = run("serve", "--processes", "2", "--port", "0")
     assert result.code == 1
+    assert result.err.count("Error:") == 1
     assert "Listening" not in result.err
+
+
+@pytest.mark.usefixtures("empty_store")
+def test_start_that_fails_in_a_process_ends_with_its_message_and_code(start: StartCommand) -> None:
+    with start("serve", "--processes", "2", "--port", "0", "--oidc-issuer", "https://id.example.org") as process:
+        _, error = process.communicate(timeout=PATIENCE_SECONDS)
+    assert process.returncode == 2
+    assert error.startswith("Error: sign-in with an identity provider requires oidc_client_id")
+    assert error.count("Error:") == 1
 
 
 def test_one_process_notifies_systemd_and_ignores_a_reload(folder: Path, start: StartCommand, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.support.deliveries import wait_until
 from tests.support.paths import ROOT
 
 __all__ = [
+    "PATIENCE_SECONDS",
     "SupervisedService",
     "connection_to_each",
     "processes_of",
