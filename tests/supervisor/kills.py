@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +67,8 @@ def run_kills(folder: Path, kills: int, processes: int, users: int, rng: random.
     tally = Tally()
     with supervised_service(folder, "--processes", str(processes), "--log-level", "warning") as service:
         run_command(*CHALK, "token", "revoke", revoked["id"], *storage)
-        expected = _read_all(Api(service.port, tally), token, users)
+        with closing(Api(service.port, tally)) as api:
+            expected = _read_all(api, token, users)
         credentials = {name: client[name] for name in ("client_id", "client_secret")}
         readers = [Reader(Api(service.port, tally), token, expected, rng) for _ in range(READERS)]
         writers = [Writer(Api(service.port, tally), token, f"writer-{number}", tally) for number in range(WRITERS)]
