@@ -77,7 +77,7 @@ def _forget_metrics(own_folder: Path | None, process: ServingProcess) -> None:
 def run_supervisor(
     settings: Settings, options: Mapping[str, Any], metrics: Path | None, on_ready: Callable[[str], None]
 ) -> None:
-    """Serve with several processes until a signal arrives. Calls `on_ready` with the URL when all of them serve.
+    """Serve with several processes until a signal arrives. Calls `on_ready` with the URL when the first process serves.
 
     `metrics` is the folder of `prepare_metrics`. Raises CommandError.
     """
@@ -94,7 +94,7 @@ def run_supervisor(
         raise CommandError(str(error)) from error
     url = local_url(settings.host, listeners[0][0].getsockname()[1])
 
-    def on_all_ready() -> None:
+    def on_first_ready() -> None:
         log_start(settings, url, processes=len(listeners))
         on_ready(url)
 
@@ -105,7 +105,7 @@ def run_supervisor(
     supervisor = Supervisor(
         Launcher(lambda assignment: _run_again(context.find_root(), assignment)),
         listeners,
-        on_ready=on_all_ready,
+        on_ready=on_first_ready,
         on_reload=lambda: _check_reload(settings, options),
         on_end=lambda process: _forget_metrics(metrics, process),
     )

@@ -42,7 +42,7 @@ class ReloadError(Exception):
 class Supervisor:
     """Supervisor of one process for each element of `listeners`, which are the sockets from which it accepts.
 
-    `on_ready` is called when all processes serve for the first time. `on_reload` is called before a reload, and raises
+    `on_ready` is called when the first process serves. `on_reload` is called before a reload, and raises
     ReloadError to prevent it. `on_end` is called with each process that has ended.
     """
 
@@ -69,7 +69,7 @@ class Supervisor:
         """Generation that is about to replace the present one. The first one replaces none."""
         self._due: dict[int, float] = {}
         """Time at which the dead process of a slot is replaced."""
-        self._reload_requested = self._is_stopping = False
+        self._reload_requested = self._is_stopping = self._is_announced = False
         self._exit_code = 0
         self._error: CrashLoopError | None = None
         self._last_check = time.monotonic()
@@ -94,6 +94,7 @@ class Supervisor:
 
     def _run_once(self, signals: SignalSocket) -> None:
         self._start_missing()
+        self._announce()
         self._selector.select(self._timeout())
         for number in signals.take():
             self._handle_signal(number)
@@ -125,13 +126,20 @@ class Supervisor:
             return
         if self._reload_requested and self._starting is None:
             self._begin_reload()
-        slots = range(len(self._listeners))
+        slots, now = range(len(self._listeners)), time.monotonic()
+        due = [slot for slot in slots if self._due.get(slot, 0.0) <= now]
         if self._generation:
-            now = time.monotonic()
-            self._start([slot for slot in slots if self._due.get(slot, 0.0) <= now], self._generation)
+            self._start(due, self._generation)
         if self._starting is not None:
             is_proven = any(process.is_ready for process in self._of(self._starting))
-            self._start(slots if is_proven else slots[:1], self._starting)
+            startable = slots if self._generation else due
+            self._start(startable if is_proven else startable[:1], self._starting)
+
+    def _announce(self) -> None:
+        """Call `on_ready` once, after the other processes were started: it may take some time."""
+        if not self._is_announced and any(process.is_ready for process in self._processes):
+            self._is_announced = True
+            self._on_ready()
 
     def _start(self, slots: Iterable[int], generation: int) -> None:
         served = {process.slot for process in self._of(generation) if process.serves}
@@ -197,7 +205,7 @@ class Supervisor:
         self._on_end(process)
         if self._is_stopping or process.is_stopping:
             return
-        if generation == self._starting:
+        if generation == self._starting and (self._generation or not process.is_ready):
             self._give_up_start(status)
             return
         age = time.monotonic() - process.started
@@ -231,14 +239,12 @@ class Supervisor:
         ready = {process.slot for process in self._of(self._starting) if process.is_ready and process.serves}
         if len(ready) < len(self._listeners):
             return
-        former, is_first = self._of(self._generation), not self._generation
+        former, is_reload = self._of(self._generation), bool(self._generation)
         self._generation, self._starting = self._starting, None
         self._due.clear()
         self._stop_processes(process for process in former if not process.is_stopping)
         self._manager.notify_ready()
-        if is_first:
-            self._on_ready()
-        else:
+        if is_reload:
             message = "new processes with the present settings serve, and the former ones complete their requests"
             log_event(log, logging.INFO, "service.reloaded", message, processes=len(ready))
 

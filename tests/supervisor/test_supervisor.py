@@ -41,6 +41,10 @@ while True:
     time.sleep(0.2)
     supervisor.report(Report.ALIVE)
 """
+STEADY_WITHOUT_SECOND = """
+while assignment.slot == 1:
+    time.sleep(1)
+"""
 CRASH_WHEN_FILE_EXISTS = """
 import os
 supervisor.report(Report.READY)
@@ -103,9 +107,23 @@ def test_crash_loop_ends_the_service_with_a_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_process_that_dies_before_the_others_serve_is_replaced() -> None:
+    with supervisor_of(SERVING + STEADY_WITHOUT_SECOND + STEADY) as process:
+        wait_until_ready(process)
+        wait_patiently(lambda: len(processes_of(process.pid)) == 2)
+        former = processes_of(process.pid)
+        os.kill(former[0], signal.SIGKILL)
+        wait_patiently(lambda: {*processes_of(process.pid)} - {*former})
+        assert len(processes_of(process.pid)) == 2
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.slow
 def test_stopped_process_is_replaced_while_it_completes_its_requests() -> None:
     with supervisor_of(SERVING + SLOW_TO_STOP + STEADY) as process:
         wait_until_ready(process)
+        wait_patiently(lambda: len(processes_of(process.pid)) == 2)
         former = processes_of(process.pid)
         os.kill(former[0], signal.SIGTERM)
         wait_patiently(lambda: len(processes_of(process.pid)) == 3)
@@ -154,7 +172,7 @@ def test_systemd_is_told_about_start_reload_watchdog_and_stop(tmp_path: Path) ->
 def test_processes_end_when_the_supervisor_is_killed() -> None:
     with supervisor_of(SERVING + STEADY) as process:
         wait_until_ready(process)
+        wait_patiently(lambda: len(processes_of(process.pid)) == 2)
         pids = processes_of(process.pid)
-        assert len(pids) == 2
         process.kill()
         wait_patiently(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))

@@ -173,7 +173,11 @@ def supervised_service(folder: Path, *arguments: str, **environ: str) -> Iterato
             stderr=file,
         )
     try:
-        yield SupervisedService(process, log)
+        service = SupervisedService(process, log)
+        wait_patiently(lambda: len(service.pids()) >= 2)
+        with connection_to_each(service.port, service.pids()):
+            pass  # all serve
+        yield service
     finally:
         children = processes_of(process.pid)
         process.kill()
