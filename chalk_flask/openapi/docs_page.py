@@ -21,6 +21,7 @@ ASSETS: Mapping[str, str] = {
     "swagger-ui-bundle.js": "flask_swagger_ui/dist",
     "favicon-32x32.png": "flask_swagger_ui/dist",
     "docs.js": "chalk_flask/openapi/static",
+    "docs.css": "chalk_flask/openapi/static",
 }
 """Package and folder of each file that the page loads. All are read at the first request of the page."""
 

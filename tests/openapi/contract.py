@@ -42,7 +42,7 @@ EXAMPLES_PER_ROUND = 100
 _VALUES = {"date": "2026-09-01", "datetime": "2026-09-01T00:00:00Z", "number": "5", "boolean": "true", "year": "2027"}
 _PREDICATES = ("=", "!=", "<", ">=", "~")
 
-schemathesis.openapi.media_type("application/zip", package_strategy())
+schemathesis.openapi.media_type("application/octet-stream", package_strategy())
 schemathesis.openapi.format("binary", package_strategy())
 
 

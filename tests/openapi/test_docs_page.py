@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+import pytest
 from flask import Flask
+from playwright.sync_api import expect
 
 from chalk_flask import create_app
 from chalk_flask.web_pages.headers import CONTENT_SECURITY_POLICY
 from tests.conftest import services_of
+from tests.openapi.contract import demo_service
+from tests.support.console.browser import DESKTOP, PHONE, launch_browser
+
+PAGE_TIMEOUT_MILLISECONDS = 60_000
+"""Maximum time until the page shows the document."""
 
 
 def test_page_loads_its_own_files_only(served: Flask) -> None:
@@ -18,7 +26,7 @@ def test_page_loads_its_own_files_only(served: Flask) -> None:
     assert page.headers["Content-Security-Policy"] == CONTENT_SECURITY_POLICY
     assert "Set-Cookie" not in page.headers
     urls = re.findall(r'(?:src|href|data-url)="([^"]*)"', page.text)
-    assert len(urls) == 6
+    assert len(urls) == 7
     for url in urls:
         response = client.get(url)
         assert response.status_code == 200
@@ -43,3 +51,23 @@ def test_page_does_not_depend_on_the_console() -> None:
         app = create_app(storage="memory:", console=console)
         assert app.test_client().get("/docs", headers={"Accept": "text/html"}).status_code == 200
         services_of(app).store.close()
+
+
+@pytest.mark.slow
+def test_page_fits_the_screen_and_its_colors(tmp_path: Path) -> None:
+    """A desktop with light colors and a phone with dark colors show an operation with all parts of the page."""
+    with demo_service("memory", tmp_path) as (url, _), launch_browser() as browser:
+        for viewport, color_scheme, background in (
+            (DESKTOP, "light", "rgba(0, 0, 0, 0)"),
+            (PHONE, "dark", "rgb(28, 32, 34)"),
+        ):
+            messages: list[str] = []
+            with browser.new_context(viewport=viewport, color_scheme=color_scheme) as context:
+                page = context.new_page()
+                page.on("console", lambda message, messages=messages: messages.append(message.text))
+                page.goto(f"{url}/docs#/imports/createImport")
+                responses = page.locator("#operations-imports-createImport .responses-table").first
+                expect(responses).to_be_visible(timeout=PAGE_TIMEOUT_MILLISECONDS)
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+                assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == background
+                assert messages == []

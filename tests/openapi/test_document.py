@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
-from schemathesis.specs.openapi.definitions import OPENAPI_31_VALIDATOR
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from chalk_flask.api.access_log import route_template
 from chalk_flask.api.routes import ROOTS
@@ -43,7 +43,7 @@ def template_of(rule: str) -> str:
 
 
 def test_document_is_valid_openapi(document: Document) -> None:
-    OPENAPI_31_VALIDATOR.validate(document)
+    assert not list(OpenAPIV31SpecValidator(document).iter_errors())
     for node in nodes(document):
         if isinstance(node.get("$ref"), str):
             resolve(document, node)

@@ -37,9 +37,10 @@ _FORM: Final[JSONSchema] = {
 
 _PACKAGE_BODY: Final[JSONObject] = {
     "required": True,
-    "description": "ZIP file, as the body or as the only field of a form. It is not larger than `upload_max_mb`.",
+    "description": "ZIP file, as a body of any other type than a form, or as the only field of a form. It is not larger"
+    " than `upload_max_mb`.",
     "content": {
-        "application/zip": {"schema": _FILE},
+        "application/octet-stream": {"schema": _FILE},
         "multipart/form-data": {"schema": _FORM, "encoding": {"package": {"contentType": "application/zip"}}},
     },
 }
