@@ -144,7 +144,7 @@ def test_slow_server_ends_at_the_deadline(drip: float) -> None:
         started = time.monotonic()
         with pytest.raises(MailError, match="did not answer in time"):
             send(server_settings(port, smtp_security="none"), step_seconds=0.5)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 6, "all bytes take 7 s"
 
 
 def test_stop_interrupts_a_connection() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from flask import Flask
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, ViewportSize, expect
 
 from chalk_flask import create_app
 from chalk_flask.web_pages.headers import CONTENT_SECURITY_POLICY
@@ -55,19 +56,23 @@ def test_page_does_not_depend_on_the_console() -> None:
 
 @pytest.mark.slow
 def test_page_fits_the_screen_and_its_colors(tmp_path: Path) -> None:
-    """A desktop with light colors and a phone with dark colors show an operation with all parts of the page."""
     with demo_service("memory", tmp_path) as (url, _), launch_browser() as browser:
-        for viewport, color_scheme, background in (
-            (DESKTOP, "light", "rgba(0, 0, 0, 0)"),
-            (PHONE, "dark", "rgb(28, 32, 34)"),
-        ):
-            messages: list[str] = []
-            with browser.new_context(viewport=viewport, color_scheme=color_scheme) as context:
-                page = context.new_page()
-                page.on("console", lambda message, messages=messages: messages.append(message.text))
-                page.goto(f"{url}/docs#/imports/createImport")
-                responses = page.locator("#operations-imports-createImport .responses-table").first
-                expect(responses).to_be_visible(timeout=PAGE_TIMEOUT_MILLISECONDS)
-                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-                assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == background
-                assert messages == []
+        assert _background_of_operation(browser, url, DESKTOP, "light") == "rgba(0, 0, 0, 0)"
+        assert _background_of_operation(browser, url, PHONE, "dark") == "rgb(28, 32, 34)"
+
+
+def _background_of_operation(
+    browser: Browser, url: str, viewport: ViewportSize, color_scheme: Literal["light", "dark"]
+) -> str:
+    """Return the color of the page with an open operation. Fail if it is wider than the screen, or logs an error."""
+    messages: list[str] = []
+    with browser.new_context(viewport=viewport, color_scheme=color_scheme) as context:
+        page = context.new_page()
+        page.on("console", lambda message: messages.append(message.text))
+        page.goto(f"{url}/docs#/imports/createImport")
+        responses = page.locator("#operations-imports-createImport .responses-table").first
+        expect(responses).to_be_visible(timeout=PAGE_TIMEOUT_MILLISECONDS)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        color: str = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert messages == []
+    return color

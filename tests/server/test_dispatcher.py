@@ -318,7 +318,7 @@ def test_client_that_reads_nothing_delays_no_other(server: ServerProcess) -> Non
             time.sleep(0.005)
         content = b"".join(iter(lambda: stalled[0].recv(1 << 20), b""))
     times.sort()
-    assert times[len(times) // 2] < 0.2, "a thread that waits for the reader would take seconds"
+    assert times[len(times) // 2] < 1, "a thread that waits for the reader would take seconds"
     assert content.partition(b"\r\n\r\n")[2].count(b"x") == 64 << 20  # it lost nothing
     assert stop(server) == (len(times), len(times))
 
