@@ -128,6 +128,7 @@ _REPORT: Final[Mapping[str, JSONSchema]] = {
     "earlier": _nullable(TEXT, "Id of the run that imported or held the same package before."),
     "quarantined": _map_of(COUNT, "Number of quarantined rows by data file."),
     "quarantinedRows": _list_of(schema_ref("ImportProblem")),
+    "notes": {**_list_of(TEXT), "description": "Sentences about the package that are no problem."},
     "errorCount": COUNT,
     "errors": _list_of(schema_ref("ImportProblem")),
     "errorCounts": _list_of(
@@ -136,7 +137,7 @@ _REPORT: Final[Mapping[str, JSONSchema]] = {
     "warnings": _list_of(schema_ref("ImportProblem")),
 }
 
-_LATER_REPORT_MEMBERS: Final = ("quarantined", "quarantinedRows")
+_LATER_REPORT_MEMBERS: Final = ("quarantined", "quarantinedRows", "notes")
 
 _OPTIONS = _object(
     "Options of the import, and the version of the program.",
