@@ -21,15 +21,18 @@ class Permission(StrEnum):
     DASHBOARD_VIEW = auto()
     ROSTER_VIEW = auto()
     IMPORTS_VIEW = auto()
+    SOURCES_VIEW = auto()
     WEBHOOKS_VIEW = auto()
     AUDIT_VIEW = auto()
     CREDENTIALS_VIEW = auto()
     EXPLORER_USE = auto()
     IMPORTS_RUN = auto()
     IMPORTS_DECIDE = auto()
+    SOURCES_SYNC = auto()
     WEBHOOKS_OPERATE = auto()
     DEMOGRAPHICS_VIEW = auto()
     CREDENTIALS_MANAGE = auto()
+    SOURCES_MANAGE = auto()
     WEBHOOKS_MANAGE = auto()
     SETTINGS_MANAGE = auto()
     ADMINISTRATORS_MANAGE = auto()
@@ -47,6 +50,7 @@ PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = MappingProxyType(
         Permission.DASHBOARD_VIEW: _ALL,
         Permission.ROSTER_VIEW: _ALL,
         Permission.IMPORTS_VIEW: _ALL,
+        Permission.SOURCES_VIEW: _ALL,
         Permission.WEBHOOKS_VIEW: _ALL,
         Permission.AUDIT_VIEW: _ALL,
         Permission.CREDENTIALS_VIEW: _ALL,
@@ -54,9 +58,11 @@ PERMISSIONS: Final[Mapping[Permission, frozenset[Role]]] = MappingProxyType(
         Permission.OWN_ACCOUNT: _ALL,
         Permission.IMPORTS_RUN: _EDITORS,
         Permission.IMPORTS_DECIDE: _EDITORS,
+        Permission.SOURCES_SYNC: _EDITORS,
         Permission.WEBHOOKS_OPERATE: _EDITORS,
         Permission.DEMOGRAPHICS_VIEW: _EDITORS,
         Permission.CREDENTIALS_MANAGE: _OWNERS,
+        Permission.SOURCES_MANAGE: _OWNERS,
         Permission.WEBHOOKS_MANAGE: _OWNERS,
         Permission.SETTINGS_MANAGE: _OWNERS,
         Permission.ADMINISTRATORS_MANAGE: _OWNERS,

@@ -32,6 +32,7 @@ class Section:
 NAVIGATION: tuple[Section, ...] = (
     Section("Roster", "Dashboard", "show_dashboard", "/", Permission.DASHBOARD_VIEW, "dashboard"),
     Section("Roster", "Imports", "list_imports", "/imports", Permission.IMPORTS_VIEW, "import"),
+    Section("Roster", "Sources", "list_sources", "/sources", Permission.SOURCES_VIEW, "source"),
     Section("Roster", "Roster", "browse_roster", "/roster", Permission.ROSTER_VIEW, "people"),
     Section("Roster", "Data quality", "show_quality", "/quality", Permission.ROSTER_VIEW, "check"),
     Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
@@ -54,8 +55,8 @@ NAVIGATION: tuple[Section, ...] = (
 )
 """Sections in the order of the sidebar. Rows of one group follow each other.
 
-The groups are `Roster` (dashboard, imports, roster, data quality), `Access` (API tokens, OAuth clients, issuers,
-webhooks, API explorer), and `Administration` (audit log, settings, administrators, tenants, about).
+The groups are `Roster` (dashboard, imports, sources, roster, data quality), `Access` (API tokens, OAuth clients,
+issuers, webhooks, API explorer), and `Administration` (audit log, settings, administrators, tenants, about).
 """
 
 

@@ -24,6 +24,7 @@ from chalk_flask.console.pages.roster import demographics
 from chalk_flask.console.pages.roster import views as roster
 from chalk_flask.console.pages.settings import about, administrators, tenant_settings, tenants
 from chalk_flask.console.pages.sign_in import oidc, setup, sign_in
+from chalk_flask.console.pages.sources import sources
 from chalk_flask.console.pages.static_files import serve_static
 from chalk_flask.console.pages.webhooks import deliveries, webhooks
 
@@ -113,6 +114,15 @@ ROUTES: tuple[ConsoleRoute, ...] = (
     _page("/imports/<import_id>/changes", held_changes.show_changes, Permission.IMPORTS_VIEW),
     _action("/imports/<import_id>/approve", runs.approve_held, Permission.IMPORTS_DECIDE),
     _action("/imports/<import_id>/discard", runs.discard_held, Permission.IMPORTS_DECIDE),
+
+    _page("/sources", sources.list_sources, Permission.SOURCES_VIEW),
+    _page("/sources/new", sources.show_new_source, Permission.SOURCES_MANAGE),
+    _action("/sources", sources.add_source, Permission.SOURCES_MANAGE),
+    _page("/sources/<source_name>/overview", sources.show_source, Permission.SOURCES_VIEW),
+    _page("/sources/<source_name>/edit", sources.edit_source, Permission.SOURCES_MANAGE),
+    _action("/sources/<source_name>/edit", sources.change_source, Permission.SOURCES_MANAGE),
+    _action("/sources/<source_name>/sync", sources.sync_source_now, Permission.SOURCES_SYNC),
+    _action("/sources/<source_name>/remove", sources.remove_source, Permission.SOURCES_MANAGE),
 
     _page("/account", account_page.show_account, OWN_ACCOUNT),
     _action("/account/password", password.change_password, OWN_ACCOUNT),

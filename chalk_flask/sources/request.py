@@ -15,7 +15,15 @@ from chalk_flask.sources.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from chalk_flask.sources.record import AuthKind, Source
 from chalk_flask.sources.schedule import check_schedule, parse_time_of_day
 
-__all__ = ["SourceChange", "SourceRequest", "changed_members", "check_secret", "requires_secret"]
+__all__ = [
+    "MAX_FULL_DAYS",
+    "SourceChange",
+    "SourceRequest",
+    "changed_members",
+    "check_secret",
+    "default_token_url",
+    "requires_secret",
+]
 
 MAX_CLIENT_ID_LENGTH: Final = 255
 MAX_SECRET_LENGTH: Final = 4096
@@ -113,7 +121,7 @@ class SourceChange:
         """Return the token URL; None for the default, which follows the URL of the provider."""
         if self.token_url is not None:
             return self.token_url or None
-        is_default = source.token_url == _default_token_url(source.url)
+        is_default = source.token_url == default_token_url(source.url)
         return None if is_default or auth != "oauth2" else source.token_url
 
     def _with_schedule(self, source: Source) -> Source:
@@ -159,7 +167,8 @@ def _origins(source: Source) -> set[tuple[str, str]]:
     return {(parts.scheme, parts.netloc.lower()) for parts in map(urlsplit, urls)}
 
 
-def _default_token_url(url: str) -> str:
+def default_token_url(url: str) -> str:
+    """Return the token URL of a provider if none is given."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}/oauth/token"
 
@@ -197,7 +206,7 @@ def _check_token_url(auth: AuthKind, token_url: str | None, url: str) -> str | N
         if token_url is not None:
             raise SourceError(f"{auth} has no token URL: leave it out")
         return None
-    return _default_token_url(url) if token_url is None else _check_url(token_url, "token URL")
+    return default_token_url(url) if token_url is None else _check_url(token_url, "token URL")
 
 
 def _check_numbers(source: Source) -> Source:

@@ -11,14 +11,16 @@ from tests.support.clock import FakeClock
 
 VIEW = {
     *(Permission.DASHBOARD_VIEW, Permission.ROSTER_VIEW, Permission.IMPORTS_VIEW, Permission.WEBHOOKS_VIEW),
+    Permission.SOURCES_VIEW,
     *(Permission.AUDIT_VIEW, Permission.CREDENTIALS_VIEW, Permission.EXPLORER_USE, Permission.OWN_ACCOUNT),
 }
 EDIT = {
     *(Permission.IMPORTS_RUN, Permission.IMPORTS_DECIDE, Permission.WEBHOOKS_OPERATE, Permission.DEMOGRAPHICS_VIEW),
+    Permission.SOURCES_SYNC,
 }
 MANAGE = {
     *(Permission.CREDENTIALS_MANAGE, Permission.WEBHOOKS_MANAGE, Permission.SETTINGS_MANAGE),
-    Permission.ADMINISTRATORS_MANAGE,
+    *(Permission.ADMINISTRATORS_MANAGE, Permission.SOURCES_MANAGE),
 }
 
 MEMBER = Administrator(id="a", name="kim", tenant="default", role="viewer", created=FakeClock().now, password_hash="x")

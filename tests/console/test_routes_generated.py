@@ -226,6 +226,19 @@ FIELDS = (
     *("events", "entities", "mode", "excluded", "other_events", "since", "lenient", "invalid_rows", "strict"),
     *("max_deleted", "max_changed", "max_quarantined", "demographics", "typed_name"),
     *("q", "filter", "id", "from", "to", "event", "tenants"),
+    *(
+        "auth",
+        "client_id",
+        "token_url",
+        "secret",
+        "schedule",
+        "at",
+        "every",
+        "full_days",
+        "page_size",
+        "full",
+        "version",
+    ),
 )
 """Names of fields of forms."""
 

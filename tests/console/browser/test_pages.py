@@ -30,6 +30,8 @@ NOT_LINKED = {
     "show_quality_records",  # only after the analysis of the roster, and if it finds something
     "show_client",  # only with a client or an issuer
     "show_issuer",
+    "show_source",  # test_sources opens them
+    "edit_source",
     "show_webhook",  # test_webhooks opens them
     "show_delivery",
     "download_body",

@@ -17,6 +17,7 @@ from chalk_flask.auth.jwt.issuers import IssuerStore
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.console.routes import ROUTES, ConsoleRoute
 from chalk_flask.permissions.scopes import DEFAULT
+from chalk_flask.sources import SourceRequest, SourceStore
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.webhooks import SsrfGuard, WebhookRequest, WebhookStore
 from tests.conftest import services_of
@@ -104,6 +105,8 @@ def create_objects(owner: Console, folder: Path) -> dict[str, list[str]]:
     request = WebhookRequest(url="https://tool.example.org/hooks", root="", label=MARK)
     webhook = webhooks.create("default", request).subscription
     [delivery] = queue_deliveries(services.store, webhook, 1, "failed")
+    sources = SourceStore(services.store, SecretCipher(services.settings.data))
+    source = sources.add("default", SourceRequest(name="sis", url="https://sis.example.org", auth="bearer", secret="x"))
     administrator = services.administrators.create("second-owner", "owner", "default", PASSWORD)
     with services.store.read("default") as snapshot:
         user = next(iter(snapshot.keys("users")))
@@ -116,6 +119,7 @@ def create_objects(owner: Console, folder: Path) -> dict[str, list[str]]:
         "webhook_id": [webhook.id],
         "event_id": [delivery.event_id],
         "administrator_id": [administrator.id],
+        "source_name": [source.name],
     }
 
 

@@ -22,9 +22,10 @@ addEventListener("pageshow", (event) => {
 
 document.querySelector("[data-focus]")?.focus();
 
-// data-shown-with="VALUE" or "NAME=VALUE": visible while a checkbox or a select of the same form has the value.
+// data-shown-with="VALUE", "NAME=VALUE" or "NAME=VALUE|VALUE": visible while a checkbox or a select of the same form has the value.
 function isChosen(form, rule) {
   const [name, value] = rule.includes("=") ? rule.split("=") : [null, rule];
+  if (value.includes("|")) return value.split("|").some((each) => isChosen(form, `${name}=${each}`));
   const selects = name ? [...form.elements].filter((each) => each.name === name) : [...form.elements];
   return selects.some((each) => each.value === value && (each.type === "checkbox" || each.type === "radio" ? each.checked : each.tagName === "SELECT"));
 }

@@ -1,0 +1,1 @@
+"""Sources: list, addition, change, removal, and syncs of an administrator."""
