@@ -41,6 +41,11 @@ PICTURES: tuple[Picture, ...] = (
     Picture("Imports", "import-changes", "show_changes", "Changes of a held package", "Each record that the package would delete, change or create is listed.", "/imports/{held}/changes?file=enrollments&outcome=deleted"),
     Picture("Imports", "import-rejected", "show_import", "Rejected import", "The report lists each problem with file, row, column and what to do.", "/imports/{rejected}"),
 
+    Picture("Sources", "sources", "list_sources", "Sources", "The list shows each provider with the outcome of its last sync.", "/sources"),
+    Picture("Sources", "source-new", "show_new_source", "Add a source", "The form asks for the provider, its credential and the schedule.", "/sources/new"),
+    Picture("Sources", "source", "show_source", "Source", "The page of a source shows the last sync, and starts another one.", "/sources/sis/overview"),
+    Picture("Sources", "source-edit", "edit_source", "Change a source", "The secret is only needed again for another server.", "/sources/sis/edit"),
+
     Picture("Roster", "roster", "browse_roster", "Roster", "Every collection of the API can be browsed.", "/roster"),
     Picture("Roster", "roster-collection", "browse_collection", "List of records", "Lists have search, filters of the API, sorting and pages.", "/roster/students"),
     Picture("Roster", "roster-person", "show_record", "Person", "The page of a person shows classes, results, agents and the change history.", "/roster/users/user-s-001"),

@@ -191,6 +191,7 @@ def _use_console(console: Console, folder: Path, ids: Ids) -> None:
     page.get_by_role("button", name="Send test event").click()
     page.wait_for_url("**/deliveries/*")
     ids["event"] = _last_part(page)
+    _sync_source(console.url, folder, ids)
     for package in SAMPLE_PACKAGES:
         (folder / f"{package.name}.zip").write_bytes(package_bytes(package))
     _upload(console, folder / "few-changes.zip")
@@ -199,6 +200,14 @@ def _use_console(console: Console, folder: Path, ids: Ids) -> None:
     ids["held"] = _upload(console, folder / "missing-enrollments.zip")
     ids["check"] = _upload(console, folder / "few-changes.zip", dry_run=True)
     _find_quality(console, ids)
+
+
+def _sync_source(url: str, folder: Path, ids: Ids) -> None:
+    """Add a source that reads the demo itself, and sync it. It changes nothing."""
+    (folder / "token.txt").write_text(ids["token_value"])
+    source = ("--url", f"{url}/ims/oneroster/v1p1", "--auth", "bearer", "--secret-file", folder / "token.txt")
+    run_command(folder / "demo", "source", "add", "--name", "sis", *source, "--at", "02:30")
+    run_command(folder / "demo", "source", "sync", "sis")
 
 
 def _upload(console: Console, package: Path, *, dry_run: bool = False) -> str:
