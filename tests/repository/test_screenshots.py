@@ -19,7 +19,7 @@ WITHOUT_PICTURE = {
 }
 """Endpoints that are no pages."""
 
-MAX_TOTAL_BYTES = 6_500_000
+MAX_TOTAL_BYTES = 7_000_000
 
 
 def test_every_page_of_the_console_has_a_picture() -> None:
