@@ -44,5 +44,7 @@ def test_source_is_added_synced_and_changed(console: Console) -> None:
     console.open("/sources/sis/edit")
     page.get_by_label("Bearer token").check()
     assert not page.get_by_label("Client id").is_visible()
+    page.get_by_label("OAuth 2 client credentials").check()
+    page.get_by_label("Only by hand").check()
     page.get_by_role("button", name="Save source").click()
-    page.get_by_text("Enter the secret again").first.wait_for()
+    page.get_by_text("The source is saved.").wait_for()
