@@ -37,7 +37,7 @@ def test_source_is_added_synced_and_changed(console: Console) -> None:
     for path in ("/sources/sis/overview", "/sources/sis/edit", "/sources"):
         console.open(path)
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the themes
+            page.emulate_media(color_scheme=scheme)
             assert serious_violations(page) == []
         page.set_viewport_size(PHONE)
         assert not console.is_wider_than_window()

@@ -202,7 +202,7 @@ def test_roles_see_their_buttons(empty_console: Console) -> None:
     add(empty_console)
     seen = {}
     for role in ("viewer", "editor", "owner"):
-        empty_console.sign_in(role)  # type: ignore[arg-type]  # a role
+        empty_console.sign_in(role)
         text = empty_console.get(PAGE).text
         seen[role] = [action in text for action in (SYNC, EDIT, REMOVE)]
         assert (NEW in empty_console.get(LIST).text) == (role == "owner")
