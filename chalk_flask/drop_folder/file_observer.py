@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from chalk_flask.files import open_regular_file
 
-__all__ = ["FileObserver"]
+__all__ = ["MAX_INCOMPLETE_SECONDS", "FileObserver"]
 
 MAX_INCOMPLETE_SECONDS: Final = 3600.0
 """Time after which a file without the end of a ZIP is imported although it is incomplete, so that it is rejected."""
@@ -52,6 +52,11 @@ class FileObserver:
         self._observed = observed
         complete = [path for path, observation in observed.items() if self._is_complete(path, observation, now)]
         return sorted(complete, key=lambda path: (observed[path].state[2], path.name))
+
+    @property
+    def incomplete(self) -> int:
+        """Number of files that have not changed for `seconds`, and lack the end of a ZIP."""
+        return sum(observation.has_end is False for observation in self._observed.values())
 
     def forget(self, path: Path) -> None:
         """Stop observing a file."""

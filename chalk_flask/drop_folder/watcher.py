@@ -14,7 +14,7 @@ from typing import Final
 from backends import StorageError
 from chalk_flask import __version__
 from chalk_flask.data_folder_binding import bind_on_open
-from chalk_flask.drop_folder.file_observer import FileObserver
+from chalk_flask.drop_folder.file_observer import MAX_INCOMPLETE_SECONDS, FileObserver
 from chalk_flask.drop_folder.folder import ClaimedPackage, DropFolder, DropFolderError, Outcome
 from chalk_flask.logs import log_event
 from chalk_flask.roster.imports.report import ImportReport
@@ -39,6 +39,8 @@ CRASH_REPORT: Final = (
     f"The import ended {MAX_STARTS} times without a result, for example because memory ran out or the machine stopped."
     " Nothing was changed. Check the log, and put the package into the folder again."
 )
+
+MAX_INCOMPLETE_TEXT: Final = f"after {MAX_INCOMPLETE_SECONDS / 60:.0f} minutes"
 
 INVALID_REPORT: Final = (
     "This is {}, and only regular files are imported. Nothing was changed. Put the ZIP file itself into the folder."
@@ -79,6 +81,7 @@ class DropFolderWatcher:
         self.has_failed = False
         """True if the last package could not be imported, and is tried again later."""
         self._is_started = False
+        self._incomplete = 0
 
     @property
     def has_unmovable(self) -> bool:
@@ -136,12 +139,23 @@ class DropFolderWatcher:
         if not all(self._process(package) for package in claimed):
             return False
         complete = self._observer.observe(self._folder.list_new())
+        self._report_incomplete()
         if not all(self._claim_and_process(path) for path in complete):
             return False
         self._errors.clear()
         if not self._unmovable:
             self._unmovable_errors.clear()
         return not claimed and self._unmovable.issuperset(complete)
+
+    def _report_incomplete(self) -> None:
+        """Log once that files without the end of a ZIP are waited for: their upload broke off, or they are no ZIP."""
+        count = self._observer.incomplete
+        if count > self._incomplete:
+            reason = f"the end of the ZIP is missing; without a change, it is rejected {MAX_INCOMPLETE_TEXT}"
+            log_event(
+                log, logging.WARNING, "package.incomplete", "a package is not complete", files=count, reason=reason
+            )
+        self._incomplete = count
 
     def _reject_invalid(self) -> None:
         """Move links, folders and special files that are named like packages. Packages do not wait for them."""

@@ -41,6 +41,10 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "watch.stopped": "The process has ended. `seconds` since its start.",
         "package.moved": "The import of a package from the folder has ended. `run`, `folder` (done, held, rejected).",
         "package.invalid": "A link, folder or special file was named like a package; it is in rejected. `type`.",
+        "package.incomplete": (
+            "Packages in the folder no longer change, but lack the end of a ZIP: the upload broke off, or they are no"
+            " ZIP files. They are rejected after an hour. `files` (their number), `reason`."
+        ),
         "package.unmovable": (
             "A package, or a link, folder or special file that is named like one, cannot be moved. Remove it: until"
             " then, `--once` exits with 1. `reason`."

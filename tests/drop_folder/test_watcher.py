@@ -197,6 +197,31 @@ def test_package_that_cannot_be_moved_does_not_block_others(
     assert "Family1" not in caplog.text
 
 
+def test_incomplete_packages_are_reported_once(
+    case: DropFolderCase, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalk_flask.drop_folder.watcher.POLL_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    case.drop(package_with_users(10))
+    content = (case.path / "district.zip").read_bytes()
+    for name in ("Family1.zip", "Family2.zip"):
+        (case.path / name).write_bytes(content[:1000])
+    watcher = case.watcher()
+    thread = Thread(target=watcher.run)
+    thread.start()
+    try:
+        wait_for(lambda: watcher.outcomes == {"done"})
+        (case.path / "Family1.zip").write_bytes(content)
+        wait_for(lambda: len(case.runs()) == 2)
+    finally:
+        watcher.stop()
+        thread.join()
+    events = [record for record in caplog.records if getattr(record, "event", "") == "package.incomplete"]
+    assert [record.levelname for record in events] == ["WARNING"]
+    assert "Family" not in caplog.text
+    assert "Family2.zip" in case.files()
+
+
 def test_watcher_waits_while_the_folder_is_gone(
     case: DropFolderCase, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
