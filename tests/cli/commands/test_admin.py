@@ -140,7 +140,8 @@ def test_copy_takes_administrators_but_no_sessions(run: RunCommand, tmp_path: Pa
     with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store, store.write("_control") as control:
         control.put("sessions", [Record("s", b'{"administrator":"a","expires":"9"}', {"administrator": "a"})])
     assert run("copy", "sqlite:///chalk.db", "json:///copied", "--json").json["tenants"]["_control"] == {
-        "administrators": 1
+        "administrators": 1,
+        "audit": 1,
     }
     copied = run("admin", "list", "--storage", "json:///copied", "--json").json
     assert copied == run("admin", "list", "--json").json
