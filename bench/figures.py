@@ -32,7 +32,7 @@ TARGETS: Final = {
     "classstudents": Target("≥", 0.45),
     "schoolstudents": Target("≥", 0.4),
     "fields": Target("≥", 0.22),
-    "stream": Target("≥", 0.3),
+    "stream": Target("≥", 0.35),
     "stream.memory": Target("≤", 8),
     "walk.missing": Target("≤", 0),
     "walk.late_over_early": Target("≤", 1.5),
