@@ -17,6 +17,16 @@ group=$group/chalk-flask-walk
 
 say() { printf '== %s\n' "$*"; }
 
+# Wait until the output of a command has a line with the text, for at most two minutes.
+expect() {
+    for _ in $(seq 120); do
+        ! eval "$2" 2>/dev/null | grep -q -- "$1" || { say "found: $1"; return 0; }
+        sleep 1
+    done
+    say "missing: $1"
+    return 1
+}
+
 create_machine() {
     mkdir -p "$folder/ca"
     debootstrap --variant=minbase bookworm "$root" http://deb.debian.org/debian >"$folder/debootstrap.log"
@@ -90,7 +100,8 @@ END
         [ -z "$machine" ] || [ "$(cat "/proc/$machine/comm")" != systemd ] || break
         sleep 0.1
     done
-    run_in 'systemctl is-system-running --wait; update-ca-certificates' >/dev/null 2>&1
+    expect 'running\|degraded' "run_in 'systemctl is-system-running'"
+    run_in update-ca-certificates >/dev/null 2>&1
 }
 
 run_in() {
@@ -123,16 +134,6 @@ follow_guide() {
     run_in 'bash -ex /root/guide.sh' >"$folder/guide.log" 2>&1 || { tail -n 20 "$folder/guide.log"; return 1; }
 }
 
-# Print lines of a file or command until one contains the text, for at most a minute.
-expect() {
-    for _ in $(seq 60); do
-        ! eval "$2" 2>/dev/null | grep -q -- "$1" || { say "found: $1"; return 0; }
-        sleep 1
-    done
-    say "missing: $1"
-    return 1
-}
-
 have_a_held_night() {
     run_in 'install -m 0640 -o sis-upload -g sis held.zip /srv/sis/incoming/.part
         mv /srv/sis/incoming/.part /srv/sis/incoming/held.zip'
@@ -153,8 +154,10 @@ restore_the_backup() {
 
 finish() {
     [ -z "${mail_server:-}" ] || kill "$mail_server"
-    [ -z "${launcher:-}" ] || kill "$launcher" 2>/dev/null || true
-    wait
+    # The first process of the machine ignores SIGTERM. With it, all others end.
+    [ -z "${launcher:-}" ] || kill -KILL "$launcher" 2>/dev/null || true
+    wait 2>/dev/null || true
+    sleep 1
     rmdir "$group" 2>/dev/null || true
 }
 

@@ -17,7 +17,7 @@ from tests.repository.installation.wheels import wheel_folder
 from tests.support.paths import ROOT
 
 SCRIPT = ROOT / "config" / "install-debian.sh"
-SHELL_SCRIPTS = ("run", "config/install-debian.sh", "config/chalk-flask-run", ".ci/run")
+SHELL_SCRIPTS = ("run", "config/install-debian.sh", "config/chalk-flask-run", ".ci/run", "tests/deployment/walk.sh")
 
 
 def install(clone: Path, *args: str | Path) -> subprocess.CompletedProcess[str]:
