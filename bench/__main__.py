@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -127,7 +128,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the plot of --soak to this PNG file")
     parser.add_argument(
-        "--processes", type=_positive, metavar="NUMBER", help="processes of --soak [default: that of chalk-flask serve]"
+        "--processes",
+        type=_positive,
+        default=os.cpu_count() or 1,
+        metavar="NUMBER",
+        help="processes of --soak [default: one per core]",
     )
     parser.add_argument(
         "--store",
@@ -173,7 +178,7 @@ def _measure(options: argparse.Namespace, load: LoadSettings, folder: Path) -> I
         yield from measure_rivals(names, options.users, partial(_import_own_size, options, folder), folder, load)
     if options.soak:
         storage = _import_district(options.users, folder, options.store)
-        serve_options = ("--processes", str(options.processes)) if options.processes else ()
+        serve_options = ("--processes", str(options.processes))
         yield from measure_soak(storage, options.users, folder, options.soak, serve_options, options.plot)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.background.allocator import limit_arenas
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.local_server import (
     check_key_files,
@@ -70,6 +71,7 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     A SQLite store is served by one process for each core, all on one address. A dead one is replaced. SIGHUP reads the
     settings again and replaces all processes, without refusing a request. With --processes 1, one process serves.
     """
+    limit_arenas()
     if (assignment := click.get_current_context().obj) is not None:  # this is one of several processes
         run_assigned(options, assignment, with_worker=not no_worker)
         return
