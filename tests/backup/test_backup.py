@@ -7,7 +7,7 @@ import io
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -107,7 +107,7 @@ def test_event_that_cannot_be_stored_is_logged(
 
 @pytest.mark.on_backend("sqlite")
 def test_damaged_store_yields_no_archive(place: Place) -> None:
-    with sqlite3.connect(place.folder / "chalk.db") as connection:
+    with closing(sqlite3.connect(place.folder / "chalk.db")) as connection, connection:
         connection.execute("INSERT INTO _many (id, path, value) SELECT 99, 1, 'x'")
         connection.execute("INSERT INTO _paths (id, collection, path) VALUES (1, 'users', 'x')")
     with pytest.raises(BackupError, match="no backup was written, because the store is damaged: 1 values of users"):
