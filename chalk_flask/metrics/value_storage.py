@@ -22,6 +22,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from chalk_flask.files import open_private
 from chalk_flask.metrics.shared_folder import process_identifier
 
 __all__ = [
@@ -188,11 +189,11 @@ class _ValueFile:
 
 
 def reserve_file(path: Path, size: int = FILE_BYTES) -> int:
-    """Create a file of prometheus-client, or enlarge it, and return its size. Raises OSError.
+    """Create a private file of prometheus-client, or enlarge it, and return its size. Raises OSError.
 
     The library creates sparse files. Writing to a hole of such a file ends the process if the disk is full.
     """
-    with path.open("ab") as file:
+    with open(path, "ab", opener=open_private) as file:
         size = max(size, file.tell())
         os.posix_fallocate(file.fileno(), 0, size)
     return size

@@ -119,3 +119,9 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ):
         prepare_folder(tmp_path / "file")
     assert prepare_folder(tmp_path / "missing" / "metrics").stat().st_mode & 0o777 == 0o700
+
+
+def test_files_that_processes_share_are_private(tmp_path: Path) -> None:
+    files = [*prepare_folder(tmp_path / "metrics").iterdir()]
+    assert len(files) == 2
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
