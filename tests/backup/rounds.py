@@ -232,8 +232,8 @@ def run_rounds(folder: Path, backend: str, count: int) -> dict[str, Any]:
     site = Site(folder / "live", backend)
     token, states, started = create_site(site), [], time.monotonic()
     with ExitStack() as stack:
-        processes = "2" if backend == "sqlite" else "1"
-        service = stack.enter_context(supervised_service(site.folder, "--processes", processes, **site.environ))
+        processes = 2 if backend == "sqlite" else 1
+        service = stack.enter_context(supervised_service(site.folder, processes=processes, **site.environ))
         load = Load(site, service.port, token)
         stack.enter_context(load.running())
         while not (load.errors or (load.write and load.imported and load.counts["reads"])):

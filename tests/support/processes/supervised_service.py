@@ -157,8 +157,10 @@ def _has_socket(pid: int, inode: str) -> bool:
 
 
 @contextmanager
-def supervised_service(folder: Path, *arguments: str, **environ: str) -> Iterator[SupervisedService]:
-    """Serve the store `chalk.db` of a folder with two processes.
+def supervised_service(
+    folder: Path, *arguments: str, processes: int = 2, **environ: str
+) -> Iterator[SupervisedService]:
+    """Serve the store `chalk.db` of a folder with two processes, or with one, which has no supervisor.
 
     At the end, the supervisor is killed if it still runs, and none of its processes may be left then.
     """
@@ -166,7 +168,7 @@ def supervised_service(folder: Path, *arguments: str, **environ: str) -> Iterato
     log = folder / "serve.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", "--processes", "2", *arguments],
+            [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", "--processes", str(processes), *arguments],
             cwd=folder,
             env=clean | {"PYTHONPATH": str(ROOT), "CHALK_STORAGE": "chalk.db"} | environ,
             stdin=subprocess.DEVNULL,
@@ -174,9 +176,10 @@ def supervised_service(folder: Path, *arguments: str, **environ: str) -> Iterato
         )
     try:
         service = SupervisedService(process, log)
-        wait_patiently(lambda: len(service.pids()) >= 2)
-        with connection_to_each(service.port, service.pids()):
-            pass  # all serve
+        if processes > 1:
+            wait_patiently(lambda: len(service.pids()) >= processes)
+            with connection_to_each(service.port, service.pids()):
+                pass  # all serve
         yield service
     finally:
         children = processes_of(process.pid)
