@@ -1,8 +1,9 @@
-"""Collections of the service's store, and access to a store that may not exist yet."""
+"""Collections of the service's store, access to a store that may not exist yet, and checks of stored objects."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import orjson
@@ -13,6 +14,7 @@ from backends import (
     Backend,
     Closeable,
     Collection,
+    DamagedStoreError,
     Field,
     Page,
     Query,
@@ -26,7 +28,7 @@ from backends import (
 )
 from chalk_flask.oneroster.schemas import FILES
 
-__all__ = ["COLLECTIONS", "LazyStore", "LockedStore", "RosterStore", "check_readable"]
+__all__ = ["COLLECTIONS", "LazyStore", "LockedStore", "RosterStore", "check_readable", "checked_members"]
 
 
 def _members(**paths: str) -> Callable[[bytes], Mapping[str, Value]]:
@@ -183,6 +185,18 @@ class RosterStore(Protocol):
     def write(self, tenant: str) -> Transaction:
         """Return a write transaction of a tenant."""
         ...
+
+
+@contextmanager
+def checked_members(kind: str) -> Iterator[None]:
+    """Context in which a missing or invalid member of a stored object is a DamagedStoreError that names its kind."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # The message of the error may quote a name.
+        raise DamagedStoreError(
+            f"a stored {kind} has a missing or invalid member ({type(error).__name__}): restore a backup"
+        ) from None
 
 
 def check_readable(store: Backend) -> None:

@@ -13,6 +13,7 @@ import orjson
 from backends import CONTROL, Record
 from chalk_flask.admins.roles import Role
 from chalk_flask.notices import MailPreferences
+from chalk_flask.storage import checked_members
 from chalk_flask.times import format_timestamp, parse_timestamp
 
 __all__ = ["COLLECTION", "Administrator", "AdministratorError", "fold_name", "parse_name"]
@@ -113,6 +114,11 @@ class Administrator:
 
     @classmethod
     def _from_dict(cls, data: Mapping[str, Any]) -> Self:
+        with checked_members("administrator"):
+            return cls._of_members(data)
+
+    @classmethod
+    def _of_members(cls, data: Mapping[str, Any]) -> Self:
         return cls(
             id=data["id"],
             name=data["name"],

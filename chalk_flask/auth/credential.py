@@ -12,6 +12,7 @@ import orjson
 
 from backends import Record
 from chalk_flask.permissions.restrictions import NO_RESTRICTIONS, AccessRestrictions
+from chalk_flask.storage import checked_members
 from chalk_flask.times import parse_timestamp
 
 __all__ = ["Credential", "RevocableCredential"]
@@ -39,13 +40,18 @@ class Credential(ABC):
 
     @classmethod
     def parse(cls, body: bytes) -> Self:
-        """Return the credential of a stored body."""
-        return cls.from_dict(orjson.loads(body))
+        """Return the credential of a stored body. Raises DamagedStoreError."""
+        return cls._from_stored(orjson.loads(body))
 
     @classmethod
     def parse_many(cls, bodies: bytes) -> Iterator[Self]:
-        """Return the credentials of the stored bodies, which commas separate."""
-        return map(cls.from_dict, orjson.loads(b"[%s]" % bodies))
+        """Return the credentials of the stored bodies, which commas separate. Raises DamagedStoreError."""
+        return map(cls._from_stored, orjson.loads(b"[%s]" % bodies))
+
+    @classmethod
+    def _from_stored(cls, data: Mapping[str, Any]) -> Self:
+        with checked_members("credential"):
+            return cls.from_dict(data)
 
     def to_record(self, key: str) -> Record:
         """Return the record that stores this credential under `key`."""

@@ -15,6 +15,7 @@ import orjson
 from backends import CONTROL, MATCH_ALL, Backend, Compare, Query, Record, Snapshot, Transaction, Where
 from chalk_flask.audit.events import delete_events, record_event
 from chalk_flask.oneroster.vocabularies import ACTIVE
+from chalk_flask.storage import checked_members
 from chalk_flask.tenants.record import (
     COLLECTION,
     OPTION_MEMBERS,
@@ -276,10 +277,11 @@ def require_tenant(control: Snapshot, name: str) -> Tenant:
 
 
 def find_tenant(control: Snapshot, name: str) -> Tenant | None:
-    """Return the tenant of that name, from a snapshot of CONTROL; None for an unknown name."""
+    """Return the tenant of that name, from a snapshot of CONTROL, or None. Raises DamagedStoreError."""
     body = control.get_many(COLLECTION, [name]).get(name)
     if body is not None:
-        return Tenant.from_dict(orjson.loads(body))
+        with checked_members("tenant"):
+            return Tenant.from_dict(orjson.loads(body))
     return _INITIAL_DEFAULT if name == DEFAULT_TENANT else None
 
 
