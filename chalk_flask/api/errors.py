@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from backends import DamagedStoreError, QueryTimeoutError, StorageBusyError, StorageUnavailableError
+from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.tracebacks import error_location
 
@@ -58,9 +59,17 @@ class ErrorType(NamedTuple):
 
 ERROR_TYPES = {
     400: ErrorType("invalid_data", "invalid data", "The request is malformed."),
-    401: ErrorType("invalid_token", "unauthorized", "The bearer token is missing or invalid."),
+    401: ErrorType(
+        "invalid_token",
+        "unauthorized",
+        "The bearer token is missing, invalid, expired or revoked. Send the header Authorization: Bearer TOKEN.",
+    ),
     403: ErrorType("forbidden", "forbidden", "The bearer token does not have the required scope."),
-    404: ErrorType("unknown_object", "unknown object", "Unknown path."),
+    404: ErrorType(
+        "unknown_object",
+        "unknown object",
+        f"Unknown path. The paths of OneRoster begin with {' or '.join(f'{root.path}/' for root in ROOTS)}.",
+    ),
     405: ErrorType(
         "invalid_data", "invalid data", "This method is not allowed here. The Allow header lists the allowed methods."
     ),

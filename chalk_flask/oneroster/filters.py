@@ -38,6 +38,8 @@ _NEXT_CLAUSE = {
     )
     for quote in ("'", '"')
 }
+_UNKNOWN_PREDICATE = re.compile(r"\s*[=!<>~]+")
+"""Rest of a predicate of another language, such as `==` or `<>`, after the part that is a predicate."""
 _BARE_VALUE = re.compile(r"[^\s'\"]+")
 
 
@@ -109,6 +111,9 @@ def _parse_clause(text: str) -> tuple[Clause, str]:
     head = _CLAUSE.match(text)
     if not head:
         raise FilterError(f"{printable(text)} is not a filter: write field='value', with = != < <= > >= or ~")
+    if rest := _UNKNOWN_PREDICATE.match(text, head.end()):
+        predicate = text[head.start(2) : rest.end()]
+        raise FilterError(f"{printable(predicate)} is not a predicate: write one of = != < <= > >= ~")
     quote = text[head.end() : head.end() + 1]
     value, end = (
         _parse_quoted_value(text, head.end() + 1, quote)
@@ -131,7 +136,10 @@ def _parse_quoted_value(text: str, start: int, quote: str) -> tuple[str, int]:
             return "".join(value), position
         value.append(quote)
     kind = "single" if quote == "'" else "double"
-    raise FilterError(f"the value {printable(text[start:])} does not end with a {kind} quote")
+    raise FilterError(
+        f"the value {printable(text[start:])} does not end with a {kind} quote."
+        " In a URL, write & as %26, # as %23 and + as %2B"
+    )
 
 
 def _parse_bare_value(text: str, start: int) -> tuple[str, int]:
@@ -177,8 +185,14 @@ def _find_path(name: str, resource_type: ResourceType) -> FilterPath:
         raise FilterError(f"{name} cannot be used in a filter")
     path = resource_type.filter_path(name)
     if path is None:
-        raise FilterError(f"Unknown filter field: {name[:200]}", unknown_field=True)
+        raise FilterError(f"Unknown filter field: {name[:200]}{_case_hint(name, resource_type)}", unknown_field=True)
     return path
+
+
+def _case_hint(name: str, resource_type: ResourceType) -> str:
+    """Return a hint if the name differs from that of a field in letter case only, else an empty text."""
+    spelled = next((known for known in resource_type.filter_paths if known.lower() == name.lower()), "")
+    return f". Names are case-sensitive: write {spelled}." if resource_type.filter_path(spelled) else ""
 
 
 def _negate(where: Where) -> Where:

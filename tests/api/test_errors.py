@@ -11,7 +11,7 @@ from flask import Flask
 
 from backends import StorageBusyError, StorageError
 from tests.conftest import services_of
-from tests.support.api_client import IMS, Consumer, error_message
+from tests.support.api_client import CHALK, IMS, Consumer, error_message
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
@@ -25,7 +25,8 @@ def test_other_methods_are_405(consumer: Consumer, path: str, method: str) -> No
 @pytest.mark.reading("A-01")
 @pytest.mark.parametrize("path", ["/nothing", "/ims", "/ims/oneroster/v1p2/users", f"{IMS}/usersx", "/static/x", "/é"])
 def test_unknown_path_has_the_error_body(served: Flask, path: str) -> None:
-    error_message(served.test_client().get(path), 404, "unknown_object", "unknown object")
+    message = error_message(served.test_client().get(path), 404, "unknown_object", "unknown object")
+    assert all(f"{root}/" in message for root in (CHALK, IMS))
 
 
 @pytest.mark.reading("A-01")

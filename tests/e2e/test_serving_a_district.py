@@ -145,7 +145,7 @@ def unauthorized(district: RunningService, authorization: str) -> dict[str, Any]
 def test_request_without_a_valid_token_is_401(district: RunningService, authorization: str) -> None:
     body = unauthorized(district, authorization)
     assert body["error"] == "invalid_token"
-    assert body["message"] == "The bearer token is missing or invalid."
+    assert body["message"].startswith("The bearer token is missing, invalid, expired or revoked.")
     assert body["statusInfoSet"][0]["imsx_codeMajor"] == "failure"
 
 

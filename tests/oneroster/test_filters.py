@@ -331,6 +331,24 @@ def test_unknown_field_is_named_in_the_error(field: str) -> None:
     assert error.value.unknown_field is (field != "é")
 
 
+def test_unknown_field_of_another_letter_case_names_the_field() -> None:
+    for text, name in (("familyname='x'", "familyName"), ("ORGS.sourcedid='x'", "orgs.sourcedId")):
+        with pytest.raises(FilterError, match=rf"Names are case-sensitive: write {name}\.") as error:
+            where("users", text)
+        assert error.value.unknown_field
+
+
+@pytest.mark.parametrize(("text", "predicate"), [("role=='x'", "=="), ("role<>'x'", "<>"), ("role= ~'x'", "= ~")])
+def test_unknown_predicate_is_named_in_the_error(text: str, predicate: str) -> None:
+    with pytest.raises(FilterError, match=f"'{predicate}' is not a predicate: write one of = != "):
+        parse_filter(text)
+
+
+def test_value_that_ends_at_an_unencoded_ampersand_names_the_encoding() -> None:
+    with pytest.raises(FilterError, match="write & as %26"):
+        parse_filter("courseCode='R")
+
+
 def test_two_clauses_compile_to_and_or_or() -> None:
     first, second = Compare("role", "=", "student"), Compare("status", "=", "active")
     assert where("users", "role='student' AND status='active'") == And((first, second))

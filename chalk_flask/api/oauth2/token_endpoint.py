@@ -11,7 +11,12 @@ from typing import Any
 
 from authlib.integrations.flask_oauth2 import AuthorizationServer
 from authlib.oauth2.rfc6749 import ClientMixin, OAuth2Error, OAuth2Request
-from authlib.oauth2.rfc6749.errors import InvalidClientError, InvalidRequestError, InvalidScopeError
+from authlib.oauth2.rfc6749.errors import (
+    InvalidClientError,
+    InvalidRequestError,
+    InvalidScopeError,
+    UnsupportedGrantTypeError,
+)
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from flask import Blueprint, Response, g, request
@@ -146,7 +151,8 @@ class TokenEndpoint:
         # A client with the whole roster may request the core scope alone, which the wider scope includes (C-02).
         granted = frozenset(name for name in known_scopes(requested) if includes_scope(record.scopes, name))
         if requested and not granted:
-            raise InvalidScopeError("The client is not allowed any of the requested scopes.")
+            allowed = " ".join(sort_scopes(record.scopes))
+            raise InvalidScopeError(f"The client has none of the requested scopes. Request some of its own: {allowed}")
         granted = granted or record.scopes
         return {
             "access_token": self._services.access_tokens.issue(record.id, record.tenant, granted),
@@ -215,6 +221,12 @@ class _TokenServer(AuthorizationServer):  # type: ignore[misc]  # the library sh
     def error_response(self, error: OAuth2Error) -> Response:
         """Return the response for an error."""
         response: Response = self.handle_error_response(None, error)
+        return response
+
+    def handle_error_response(self, request: object, error: OAuth2Error) -> Response:
+        if isinstance(error, UnsupportedGrantTypeError):  # the library would quote the value of the client
+            error.description = f"The parameter grant_type must be {CLIENT_CREDENTIALS}."
+        response: Response = super().handle_error_response(request, error)
         return response
 
     def create_oauth2_request(self, request: Mapping[str, str]) -> OAuth2Request:

@@ -196,7 +196,10 @@ def test(webhook_id: str, tenant: str, as_json: bool, **options: Any) -> None:
         raise click.exceptions.Exit(1)
 
 
-NOTHING_TO_REPLAY = " All deliveries are pending already, or cannot be sent any more."
+NOTHING_TO_REPLAY = (
+    " All deliveries are pending already, or cannot be sent any more. `chalk-flask webhook resume {id}` sends pending"
+    " ones now."
+)
 
 
 @webhook_group.command("replay", epilog="Example: chalk-flask webhook replay ID --since 2d")
@@ -225,7 +228,7 @@ def replay(
     echo_result(
         as_json,
         {"id": webhook_id, "replayed": count},
-        f"Queued deliveries: {count}.{'' if count else NOTHING_TO_REPLAY}",
+        f"Queued deliveries: {count}.{'' if count else NOTHING_TO_REPLAY.format(id=webhook_id)}",
     )
 
 

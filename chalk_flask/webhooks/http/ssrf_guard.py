@@ -145,7 +145,8 @@ class SsrfGuard:
         addresses = self._addresses(target)
         for address in addresses:
             if not (host_allowed or is_public(address) or self._allowlist.allows(address, target.port)):
-                raise ForbiddenTargetError(f"{target.hostname} has the address {address}, which is not public{_ALLOW}")
+                advice = _advice(target.host, target.port)
+                raise ForbiddenTargetError(f"{target.hostname} has the address {address}, which is not public{advice}")
         return [(str(address), target.port) for address in addresses]
 
     def _addresses(self, target: TargetUrl) -> list[Address]:
@@ -162,16 +163,25 @@ class SsrfGuard:
     def _check_host(self, scheme: str, host: Host, port: int) -> None:
         if self._allowlist.allows(host, port):
             return
+        advice = _advice(host, port)
         if not isinstance(host, str) and not is_public(host):
-            raise ForbiddenTargetError(f"the address {host} is not public{_ALLOW}")
+            raise ForbiddenTargetError(f"the address {host} is not public{advice}")
         if isinstance(host, str) and _LOCAL_NAME.fullmatch(host):
-            raise ForbiddenTargetError(f"{host} is a local network name, not a public one{_ALLOW}")
+            raise ForbiddenTargetError(f"{host} is a local network name, not a public one{advice}")
         if scheme != "https":
-            raise ForbiddenTargetError(f"plain http to {host} is forbidden: use https{_ALLOW}")
+            raise ForbiddenTargetError(f"plain http to {host} is forbidden: use https{advice}")
 
 
-_ALLOW = "; to allow it, add the host to the setting webhook_allowed_hosts"
 _EXAMPLE_URL = "https://tool.example.org/hooks"
+
+
+def _advice(host: Host, port: int) -> str:
+    """Return the end of a message about a forbidden host: the setting that allows it."""
+    entry = f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return (
+        "; to allow it, add the host to the setting webhook_allowed_hosts, for example with"
+        f" CHALK_WEBHOOK_ALLOWED_HOSTS={entry}"
+    )
 
 
 def _split(url: str) -> SplitResult:

@@ -23,7 +23,7 @@ from chalk_flask.permissions.scopes import (
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS, Consumer, create_token, error_message
 
-MISSING = "The bearer token is missing or invalid."
+MISSING = "The bearer token is missing, invalid, expired or revoked. Send the header Authorization: Bearer TOKEN."
 
 
 PATHS_BY_SCOPE = {

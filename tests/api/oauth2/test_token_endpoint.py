@@ -124,7 +124,10 @@ def test_granted_scopes_are_issued_and_listed(
     "requested", ["openid", DEMOGRAPHICS, f"{GRADEBOOK_WRITE} x", ROSTER.upper(), "\0", "x" * 20_000]
 )
 def test_only_unavailable_scopes_is_invalid_scope(client: FlaskClient, services: Services, requested: str) -> None:
-    assert_oauth_error(request_token(client, create_client(services), scope=requested), 400, "invalid_scope")
+    response = request_token(client, create_client(services), scope=requested)
+    assert_oauth_error(response, 400, "invalid_scope")
+    assert response.json is not None
+    assert all(scope in response.json["error_description"] for scope in DEFAULT)
 
 
 @pytest.mark.reading("C-05")
@@ -175,6 +178,8 @@ def test_other_grant_types_are_rejected(client: FlaskClient, services: Services,
     response = request_token(client, create_client(services), grant_type=grant_type)
     assert_oauth_error(response, 400, error)
     assert not grant_type or grant_type not in response.text
+    assert response.json is not None
+    assert "must be client_credentials" in response.json["error_description"]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])

@@ -420,7 +420,7 @@ def test_unknown_filter_field_is_rejected_by_name(consumer: Consumer, text: str)
     response = consumer.get(f"/users?filter={quote(text)}")
     message = error_message(response, 400, "invalid_filter_field", "invalid_filter_field")
     assert message.startswith("Unknown filter field: ")
-    assert message.removeprefix("Unknown filter field: ") in text
+    assert message.removeprefix("Unknown filter field: ").partition(". ")[0] in text
 
 
 @pytest.mark.reading("Q-09", "Q-10")

@@ -104,7 +104,8 @@ def test_create_warns_about_an_unknown_org(run: RunCommand) -> None:
     ("args", "code", "message"),
     [
         (("create", "--url", "http://10.0.0.1/"), 1, "not public"),
-        (("create", "--url", "https://localhost/"), 1, "webhook_allowed_hosts"),
+        (("create", "--url", "https://localhost/"), 1, "CHALK_WEBHOOK_ALLOWED_HOSTS=localhost:443"),
+        (("create", "--url", "http://127.0.0.1:5000/hooks"), 1, "CHALK_WEBHOOK_ALLOWED_HOSTS=127.0.0.1:5000"),
         (("create", "--url", URL, "--event", "usr.created"), 1, "did you mean user.created"),
         (("create", "--url", URL, "--mode", "both"), 2, "batched"),
         (("create", "--url", URL, "--tenant", "north"), 1, "no tenant 'north'"),
@@ -153,6 +154,7 @@ def test_pause_resume_replay_and_delete_report_the_result(run: RunCommand, tmp_p
     assert shown["deliveries"] == {"pending": 1, "delivered": 0, "failed": 0}
     assert shown["next_due"] > "2026"
     assert run("webhook", "replay", webhook, "--id", event, "--json").json == {"id": webhook, "replayed": 0}
+    assert f"`chalk-flask webhook resume {webhook}`" in run("webhook", "replay", webhook, "--id", event).out
     assert run("webhook", "replay", webhook, "--since", "31d").code == 1
     assert "deliveries: 1" in check_success(run("webhook", "delete", webhook)).out
     assert run("webhook", "list", "--json").json["webhooks"] == []
