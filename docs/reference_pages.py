@@ -112,7 +112,11 @@ _API_FEED = """
 | `wait` | seconds to keep the request open until something changes, at most 30 |
 | `include` | `records` (default) or `ids` |
 
-`next` is the URL of the next request. 410 means that the number is too old: read everything once, then continue.
+A change has `sequence`, `type`, `entity`, `sourcedId` and `record`. `type` is the name of the entity with `.updated`,
+for a new record too, or with `.deleted`: `lineItem.updated`. Names are those of a single object in the API; webhooks
+write `line_item`. Each response has three more members: `sequence` is the number to continue from, `more` is true if
+there are more changes already, and `next` is the URL of the next request. 410 means that the number is too old: read
+everything once, then continue.
 
 ## Tokens
 
