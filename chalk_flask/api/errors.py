@@ -14,7 +14,6 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from backends import DamagedStoreError, QueryTimeoutError, StorageBusyError, StorageUnavailableError
-from chalk_flask.api.routes import ROOTS
 from chalk_flask.auth.secrets.key_file import KeyFileError
 from chalk_flask.tracebacks import error_location
 
@@ -68,7 +67,7 @@ ERROR_TYPES = {
     404: ErrorType(
         "unknown_object",
         "unknown object",
-        f"Unknown path. The paths of OneRoster begin with {' or '.join(f'{root.path}/' for root in ROOTS)}.",
+        "Unknown path. The paths of OneRoster begin with /ims/oneroster/v1p1/ or /api/oneroster/v1p1/.",
     ),
     405: ErrorType(
         "invalid_data", "invalid data", "This method is not allowed here. The Allow header lists the allowed methods."
