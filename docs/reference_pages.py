@@ -72,6 +72,10 @@ Send an API token or an access token as `Authorization: Bearer TOKEN`. Scopes st
 | `filter` | `filter=role='teacher' AND status='active'` | one or two conditions; `=`, `!=`, `<`, `<=`, `>`, `>=`, `~` |
 | `fields` | `fields=sourcedId,email` | only these fields |
 
+Names are case-sensitive. An unknown field in `filter` is 400. In `sort` and `fields` it is no error, as the standard
+requires: the response has all data, and a warning in `statusInfoSet` with the field as `imsx_description`. Other
+parameters are ignored, so conditions such as `status='active'` belong in `filter`.
+
 `X-Count` is the number of records in the response, `X-Total-Count` that of all matching records. `Link` has the URLs
 of the first, previous, next and last page, as far as they fit into 7 KiB. Responses have an `ETag`; `If-None-Match`
 gets 304 if nothing has changed. gzip is used if the client accepts it.
