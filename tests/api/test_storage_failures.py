@@ -39,7 +39,14 @@ def app(backend: str, tmp_path: Path) -> Iterator[Flask]:
 
 @pytest.fixture
 def tool(app: Flask) -> Consumer:
-    return Consumer(app)
+    return used_consumer(app)
+
+
+def used_consumer(app: Flask) -> Consumer:
+    """Return a consumer that has read once, because SQLite opens its shared memory at the first read."""
+    consumer = Consumer(app)
+    assert consumer.get("/users").status_code == 200
+    return consumer
 
 
 def write(tool: Consumer, method: str = "PUT") -> TestResponse:
@@ -64,7 +71,6 @@ def assert_unavailable(response: TestResponse, caplog: pytest.LogCaptureFixture,
 @pytest.mark.on_backend("sqlite", "json")
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 def test_write_to_a_limited_disk_is_503(tool: Consumer, caplog: pytest.LogCaptureFixture, method: str) -> None:
-    assert tool.get("/users").status_code == 200  # SQLite creates its shared memory at the first read
     if method == "DELETE":
         assert write(tool).status_code == 201
     with file_size_limit(1000):
@@ -92,7 +98,7 @@ def test_write_to_a_read_only_store_is_503(kind: str, caplog: pytest.LogCaptureF
     with public_folder() as folder:
         app = create_app(storage=url_in(folder, kind))
         fill(services_of(app).store)
-        tool = Consumer(app)
+        tool = used_consumer(app)
         for path in [*folder.rglob("*"), folder]:
             is_lock = path.name in ("chalk.db.lock", ".lock")
             path.chmod(0o555 if path.is_dir() else 0o666 if is_lock else 0o444)
