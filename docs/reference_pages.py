@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from chalk_flask.api.admin import ADMIN_ROOT, ADMIN_ROUTES
+from chalk_flask.api.errors import error_type_of
 from chalk_flask.api.routes import READ_ROUTES, ROOTS, WRITE_ROUTES
 from chalk_flask.cli import main
 from chalk_flask.logs import LOG_EVENTS
@@ -82,11 +83,17 @@ gets 304 if nothing has changed. gzip is used if the client accepts it.
 
 ## Errors
 
-| Status | Reason |
-|---|---|
+| Status | `error` | `imsx_codeMinor` | Reason |
+|---|---|---|---|
 {errors}
 
-Every body is JSON: `{{"error": "...", "message": "...", "statusInfoSet": [...]}}`.
+Every body is JSON: `{{"error": "...", "message": "...", "statusInfoSet": [...]}}`. Decide by the status: texts of
+`message` may change. An unknown field in `filter` is 400 with `invalid_filter_field` in both members, and an empty
+`fields` with `invalid_blank_selection_field`. The token endpoint has errors of its own, see [Tokens](#tokens).
+
+Only 429 and 503 pass by themselves: wait for the seconds of `Retry-After`, and send the request again. If the operator
+limits request rates, responses have the headers `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`,
+see [Rate limits](audit.md#rate-limits). [Limits](../explanation/limits.md) has the maximum of streams and connections.
 
 ## Read operations
 
@@ -257,7 +264,7 @@ def api_page() -> str:
         (route.operation, f"`{route.method} {ADMIN_ROOT}{route.path}`", route.description) for route in ADMIN_ROUTES
     ]
     objects = [(f"`{name}`", ", ".join(f"`{field}`" for field in kind.fields)) for name, kind in RESOURCES.items()]
-    errors = _rows((str(status), reason) for status, reason in STATUS_REASONS.items())
+    errors = _rows((str(status), *_error_names(status), reason) for status, reason in STATUS_REASONS.items())
     head = _API_READS.format(errors=errors)
     lines = [_API_HEAD, *roots, head + _rows(reads), _API_WRITES + _rows(writes), _API_FEED + _rows(imports)]
     lines += [_API_OBJECTS + _rows(objects), ""]
@@ -320,6 +327,12 @@ def _command_sections(command: click.Command, context: click.Context) -> list[st
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(head)} |", "|---" * len(head) + "|", _rows(rows)]
+
+
+def _error_names(status: int) -> tuple[str, str]:
+    """Return `error` and `imsx_codeMinor` of a status as code spans."""
+    error_type = error_type_of(status)
+    return f"`{error_type.error}`", f"`{error_type.code_minor}`"
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:

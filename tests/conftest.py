@@ -19,6 +19,9 @@ from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.services import Services
 from tests.support.clock import FakeClock
 
+collect_ignore = ["data/thirdparty"]
+"""The example of the backend guide is not installed here. tests/backends/test_thirdparty.py runs its tests."""
+
 BACKENDS = ("memory", "json", "sqlite")
 
 Serve: TypeAlias = Callable[..., Flask]

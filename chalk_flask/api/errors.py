@@ -23,6 +23,7 @@ __all__ = [
     "ApiError",
     "error_response",
     "error_response_to",
+    "error_type_of",
     "register",
     "status_entry",
 ]
@@ -115,6 +116,11 @@ def error_response_to(error: Exception) -> Response | WerkzeugResponse:
     return handler(error)
 
 
+def error_type_of(status: int) -> ErrorType:
+    """Return the default error texts of an HTTP status; those of 400 or 500 for a status without its own."""
+    return ERROR_TYPES.get(status) or ERROR_TYPES[400 if status < 500 else 500]
+
+
 def error_response(
     status: int,
     message: str = "",
@@ -127,7 +133,7 @@ def error_response(
     Message and codeMinor default to those of the status. `reference` is the id by which a log entry names this
     response. It defaults to a new UUID.
     """
-    error_type = ERROR_TYPES.get(status) or ERROR_TYPES[400 if status < 500 else 500]
+    error_type = error_type_of(status)
     error = code_minor if code_minor.startswith("invalid_") else error_type.error
     message = message or error_type.message
     entry = {

@@ -243,6 +243,7 @@ def test_run_prints_usage_for_an_unknown_task(tmp_path: Path, args: tuple[str, .
     assert completed.returncode == 2
     assert "./run demo" in completed.stderr
     assert "./run test" in completed.stderr
+    assert ("run: there is no task 'tests'" in completed.stderr) == (args == ("tests",))
 
 
 def test_run_without_python_names_the_required_version(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 TUTORIALS = {
     "README.md": ("RESTRICTIONS  LABEL", '{"orgs":[{"sourcedId":', "Listening on"),
     "docs/tutorials/operator.md": ("The store is valid.", '{"orgs":[{"sourcedId":', "Listening on"),
-    "docs/tutorials/app-developer.md": ('{"users":[{"sourcedId":', '"title":"Quizzes"', '"changes":[{'),
+    "docs/tutorials/app-developer.md": ('{"users":[{"sourcedId":', "77 users", '"title":"Quizzes"', '"changes":[{'),
 }
 """Documents with shell blocks, and texts that their output must contain."""
 

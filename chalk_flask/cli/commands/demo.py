@@ -57,16 +57,16 @@ def demo_command(no_serve: bool, as_json: bool, **options: Any) -> None:
     Also prints the URL of the admin console and a new password of the administrator `admin`, an operator. The console
     offers sample packages to import, and a receiver for webhooks. Each start revokes the token of the former one. Only
     warnings and errors are logged, unless the setting `log_level` has another value.
+
+    With --json, the object is printed once the service listens, and contains its url and the token.
     """
-    if as_json and not no_serve:
-        raise click.UsageError("--json requires --no-serve: it prints one object and exits")
     if no_serve:
         _prepare(settings_from_options(options), as_json)
     else:
-        _serve(options)
+        _serve(options, as_json)
 
 
-def _serve(options: dict[str, Any]) -> None:
+def _serve(options: dict[str, Any], as_json: bool) -> None:
     with open_service(_with_demo_settings(options)) as (app, services):
         report = _load(services.store, services.settings)
         receiver = _register_receiver(app, services)
@@ -77,11 +77,12 @@ def _serve(options: dict[str, Any]) -> None:
                 receiver.listen_at(url)
             token = create_day_token(services.store, "demo")
             password = _create_administrator(services.store, services.settings)
-            click.echo(
+            text = (
                 f"{_loaded_text(services.settings, report)}Listening on {url}.\n\n{_console_text(password, url)}"
                 f"Read the roster from another terminal (the token can read and write until {token['expires']}):\n\n"
                 f"{curl_command(token['token'], url)}\n\nCtrl-C stops the server."
             )
+            echo_result(as_json, _result(services.settings, report, token, password) | {"url": url}, text)
 
         run_server(app, services, print_example)
 
@@ -121,9 +122,13 @@ def _prepare(settings: Settings, as_json: bool) -> None:
         f"{_loaded_text(settings, report)}Token with every scope of OneRoster, valid until {token['expires']}:\n\n"
         f"  {token['token']}\n\n{_console_text(password)}Serve it:\n\n  {next_command}"
     )
+    echo_result(as_json, _result(settings, report, token, password) | {"next": next_command}, text)
+
+
+def _result(settings: Settings, report: ImportReport, token: dict[str, Any], password: str | None) -> dict[str, Any]:
+    """Return the JSON object that `--json` prints, without its last member."""
     administrator = {"administrator": ADMINISTRATOR, "password": password} if password else {}
-    data = {"state": report.state, "storage": _storage_text(settings), **token, **administrator, "next": next_command}
-    echo_result(as_json, data, text)
+    return {"state": report.state, "storage": _storage_text(settings), **token, **administrator}
 
 
 def _create_administrator(store: Backend, settings: Settings) -> str | None:

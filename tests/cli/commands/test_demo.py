@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -35,6 +36,17 @@ def test_demo_prints_a_working_curl_command_and_exits_with_0(storage: str, start
         assert len(users) == 2
         assert stop_process(process) == 0
         assert process.stderr.read() == ""
+
+
+@pytest.mark.slow
+def test_demo_json_prints_one_object_and_serves_until_it_is_stopped(start: StartCommand) -> None:
+    with start("demo", "--storage", "memory:", "--port", "0", "--json") as process:
+        printed = json.loads(process.stdout.readline())
+        assert (printed["state"], printed["storage"], printed["administrator"]) == ("committed", "memory:", "admin")
+        assert len(printed["password"]) == 19
+        assert len(get_json(f"{printed['url']}/ims/oneroster/v1p1/users", printed["token"])["users"]) == 77
+        assert stop_process(process) == 0
+        assert process.stdout.read() + process.stderr.read() == ""
 
 
 @pytest.mark.slow
