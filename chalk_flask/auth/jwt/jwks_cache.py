@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable
 
 from chalk_flask.auth.jwt.jwks import InvalidKeySetError, JwkSet, parse_jwk_set, validate_jwks_url
+from chalk_flask.auth.jwt.shared_key_sets import SharedKeySets
 from chalk_flask.caching import LRUCache
 from chalk_flask.https.client import ResponseTooLargeError, send_request
+from chalk_flask.shared_state import SharedState
 
 __all__ = ["RemoteJwks", "RemoteJwksCache", "fetch_jwks"]
 
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
 """Pause between two fetches for an unknown key, and after a failed fetch."""
+
+BUSY_RETRY_SECONDS = 0.5
+"""Pause before the next fetch while another process fetches the same keys."""
 
 MIN_AGE_SECONDS, DEFAULT_AGE_SECONDS, MAX_AGE_SECONDS = 300.0, 3600.0, 86400.0
 MAX_OVERDUE_SECONDS = 300.0
@@ -52,6 +57,7 @@ class RemoteJwks:
 
     A fetch runs in a thread of its own, one at a time. No request waits for it: until the new keys have arrived, the
     former ones are used, and tokens with an unknown key are rejected. If the fetch fails, the former keys stay in use.
+    Keys that another process has fetched are used without a fetch.
     """
 
     def __init__(
@@ -60,8 +66,12 @@ class RemoteJwks:
         url: str,
         fetch: Callable[[str], tuple[bytes, float]] = fetch_jwks,
         clock: Callable[[], float] = time.monotonic,
+        shared: SharedKeySets | None = None,
     ) -> None:
         self._issuer_id, self._url, self._fetch, self._clock = issuer_id, url, fetch, clock
+        self._shared, self._shared_key = shared or SharedKeySets(SharedState()), f"{issuer_id} {url}"
+        self._fetched = 0.0
+        """Time at which the keys were fetched, as all processes know it."""
         self._lock = threading.Lock()
         self._keys = JwkSet()
         self._expires = self._retry_at = float("-inf")
@@ -90,8 +100,23 @@ class RemoteJwks:
         # The fetch that `current` started may have ended already.
         latest = self._keys
         if not keys.matching(algorithm, kid) and not latest.matching(algorithm, kid):
-            self._start_fetch(without_match=latest)
+            self.adopt()
+            keys, latest = self.current(), self._keys
+            if not keys.matching(algorithm, kid) and not latest.matching(algorithm, kid):
+                self._start_fetch(without_match=latest)
         return keys
+
+    def adopt(self) -> None:
+        """Use the keys that another process has fetched, if they are later ones."""
+        published = self._shared.find(self._shared_key)
+        if published is None or published.fetched <= self._fetched:
+            return
+        keys = parse_jwk_set(published.body, strict=False)
+        with self._lock:
+            offset = self._clock() - time.time()
+            self._keys, self._fetched, self._last_fetch_failed = keys, published.fetched, False
+            self._expires = published.expires + offset
+            self._retry_at = max(self._retry_at, published.retry_at + offset)
 
     def _start_fetch(self, *, without_match: JwkSet | None = None) -> None:
         """Start a fetch if it is due and none is running.
@@ -100,50 +125,79 @@ class RemoteJwks:
         """
         with self._lock:
             now = self._clock()
-            is_due = now >= self._expires or without_match is self._keys
-            if self._is_fetching or now < self._retry_at or not is_due:
+            if self._is_fetching or now < self._retry_at or not self._is_due(without_match):
                 return
             if without_match is not None:
                 self._retry_at = now + RETRY_SECONDS
             self._is_fetching = True
             try:
-                threading.Thread(target=self._run_fetch, name="keys of an issuer", daemon=True).start()
+                threading.Thread(
+                    target=self._run_fetch, args=(without_match,), name="keys of an issuer", daemon=True
+                ).start()
             except RuntimeError:  # the system has no more threads
                 self._is_fetching, self._retry_at = False, now + RETRY_SECONDS
 
-    def _run_fetch(self) -> None:
-        keys, age = None, 0.0
+    def _is_due(self, without_match: JwkSet | None) -> bool:
+        return self._clock() >= self._expires or without_match is self._keys
+
+    def _run_fetch(self, without_match: JwkSet | None) -> None:
+        if not self._shared.begin_fetch(self._shared_key):  # another process will publish the keys
+            with self._lock:
+                self._is_fetching, self._retry_at = False, self._clock() + BUSY_RETRY_SECONDS
+            return
+        try:
+            self.adopt()
+            if self._is_due(without_match):
+                self._fetch_keys()
+        finally:
+            self._is_fetching = False
+            self._shared.end_fetch(self._shared_key)
+
+    def _fetch_keys(self) -> None:
+        keys, age, fetched = None, 0.0, self._fetched
         # A failure that lasts is logged once: the next attempt comes after a minute.
         level = logging.DEBUG if self._last_fetch_failed else logging.WARNING
         try:
             body, age = self._fetch(self._url)
             keys = parse_jwk_set(body, strict=False)
+            fetched = self._publish(body, age)
         except http.client.HTTPException as error:  # its text comes from the other server: log the type only
             log.log(level, "cannot fetch the keys of the issuer %s: %s", self._issuer_id, type(error).__name__)
         except (InvalidKeySetError, OSError, ValueError) as error:
             log.log(level, "cannot fetch the keys of the issuer %s: %s", self._issuer_id, error)
         finally:
-            self._finish_fetch(keys, age)
+            self._finish_fetch(keys, age, fetched)
 
-    def _finish_fetch(self, keys: JwkSet | None, age: float) -> None:
+    def _publish(self, body: bytes, age: float) -> float:
+        """Share the keys before they are used here, so that each process accepts the next token. Return their time."""
+        now, offset = time.time(), self._clock() - time.time()
+        retry_at = max(0.0, self._retry_at - offset)
+        return self._shared.publish(self._shared_key, body, now + age, retry_at)
+
+    def _finish_fetch(self, keys: JwkSet | None, age: float, fetched: float) -> None:
         with self._lock:
             self._is_fetching = False
             self._last_fetch_failed = keys is None
             if keys is None:
                 self._retry_at = self._clock() + RETRY_SECONDS
             else:
-                self._keys, self._expires = keys, self._clock() + age
+                self._keys, self._expires, self._fetched = keys, self._clock() + age, fetched
 
 
 class RemoteJwksCache:
     """Cache of the `RemoteJwks` of all issuers, limited to the most recently used ones. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared_state: SharedState | None = None) -> None:
         self._cache: LRUCache[tuple[str, str], RemoteJwks] = LRUCache(MAX_CACHED_ISSUERS)
+        self._shared = SharedKeySets(shared_state or SharedState())
+
+    def latest_fetch(self) -> float:
+        """Return the time at which a process fetched keys last, in epoch seconds; 0 if none did."""
+        return self._shared.latest_fetch()
 
     def get(self, issuer_id: str, url: str) -> RemoteJwks:
         """Return the keys of the issuer with this id, published at this URL."""
-        return self._cache.get_or_create((issuer_id, url), lambda: RemoteJwks(issuer_id, url))
+        return self._cache.get_or_create((issuer_id, url), lambda: RemoteJwks(issuer_id, url, shared=self._shared))
 
 
 def _cache_seconds(cache_control: str) -> float:

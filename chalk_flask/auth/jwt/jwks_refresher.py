@@ -31,6 +31,7 @@ class JwksRefresher:
         )
         self._version: object = _NEVER_READ
         self._remote_jwks: Sequence[RemoteJwks] = ()
+        self._latest_fetch = 0.0
 
     def start(self) -> None:
         """Start the thread. Call it once."""
@@ -48,9 +49,13 @@ class JwksRefresher:
         version = self._store.version(CONTROL)
         if version != self._version:
             self._remote_jwks = self._read_issuers()
-            self._version = version
+            self._version, self._latest_fetch = version, 0.0
+        latest = self._cache.latest_fetch() if self._remote_jwks else 0.0
         for remote_jwks in self._remote_jwks:
+            if latest != self._latest_fetch:
+                remote_jwks.adopt()
             remote_jwks.current()
+        self._latest_fetch = latest
 
     def _read_issuers(self) -> Sequence[RemoteJwks]:
         with self._store.read(CONTROL) as control:

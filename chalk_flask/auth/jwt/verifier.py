@@ -83,7 +83,7 @@ class JwtVerifier:
     ) -> None:
         self._store = store
         self._now = now
-        self._jwks_cache = jwks_cache or RemoteJwksCache()
+        self._jwks_cache = jwks_cache or RemoteJwksCache(shared_state)
         self._used_jtis = JtiCache(shared_state=shared_state, name="issuer")
         self._cache: LRUCache[bytes, _CachedToken] = LRUCache(MAX_CACHED_TOKENS)
         self._refresher = JwksRefresher(store, self._jwks_cache)
