@@ -140,9 +140,27 @@ def _run_again(context: click.Context, assignment: Assignment) -> None:
     context.command.main([*context.meta[ARGUMENTS]], prog_name=context.info_name, obj=assignment)
 
 
+def _share_metrics(own_folder: Path, number: int) -> str | None:
+    """Let this process write its numbers to the folder of the service. Return the reason if that is impossible.
+
+    The roster can be read while the disk is full, so the process then serves with numbers of its own.
+    """
+    from chalk_flask.metrics import FOLDER_VARIABLE, share_numbers
+
+    # In a folder of the operator, another service may use the same numbers.
+    if os.environ.get(FOLDER_VARIABLE) != str(own_folder):
+        return None
+    try:
+        share_numbers(own_folder, number)
+    except OSError as error:
+        del os.environ[FOLDER_VARIABLE]
+        return f"the folder {own_folder} cannot be written: {error.strerror}: free space, and restart the service"
+    return None
+
+
 def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker: bool) -> None:
     """Serve as one of several processes, until SIGTERM or the death of the supervisor."""
-    from chalk_flask.metrics import FOLDER_VARIABLE, use_process_number
+    from chalk_flask.logs import log_event
     from chalk_flask.server import StandbyListeners, serve
     from chalk_flask.supervisor import Report
 
@@ -150,12 +168,12 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
     standby = StandbyListeners(assignment.other_listeners)
     supervisor = assignment.connect()
     supervisor.watch(on_cover=standby.select)
-    # In a folder of the operator, another service may use the same numbers.
-    if os.environ.get(FOLDER_VARIABLE) == str(_own_metrics_folder(settings_from_options(options))):
-        use_process_number(assignment.number)
+    reason = _share_metrics(_own_metrics_folder(settings_from_options(options)), assignment.number)
     watches_worker = assignment.slot == 0  # the log of one process is enough
     with open_service(options, with_worker=with_worker, watches_worker=watches_worker) as (app, services):
         services.metrics.supervisor_pid = os.getppid()
+        if reason is not None:
+            log_event(log, logging.WARNING, "metrics.separate", "this process counts its requests alone", reason=reason)
         serve(
             app,
             services.settings,

@@ -5,13 +5,12 @@
 
 from chalk_flask.metrics.log_counter import counted_log_messages
 from chalk_flask.metrics.request_counter import RequestCounter
-from chalk_flask.metrics.service_metrics import CONTENT_TYPE, NO_ROUTE, ServiceMetrics, known_method
+from chalk_flask.metrics.service_metrics import CONTENT_TYPE, NO_ROUTE, ServiceMetrics, known_method, share_numbers
 from chalk_flask.metrics.shared_folder import (
     FOLDER_VARIABLE,
     METRICS_FOLDER,
     empty_folder,
     forget_process,
-    use_process_number,
 )
 
 __all__ = [
@@ -25,5 +24,5 @@ __all__ = [
     "empty_folder",
     "forget_process",
     "known_method",
-    "use_process_number",
+    "share_numbers",
 ]

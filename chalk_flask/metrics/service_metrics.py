@@ -27,11 +27,11 @@ from prometheus_client.registry import Collector
 from chalk_flask.files import make_private_folder
 from chalk_flask.metrics.process_group import ProcessGroupCollector
 from chalk_flask.metrics.request_counter import REQUEST_METRICS, RequestCounter
-from chalk_flask.metrics.shared_folder import FOLDER_VARIABLE, process_identifier
+from chalk_flask.metrics.shared_folder import FOLDER_VARIABLE, process_identifier, use_process_number
 from chalk_flask.metrics.value_storage import LocalSampleValues, SampleValueStore, SharedSampleValues, reserve_file
 from chalk_flask.settings import SettingsError
 
-__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder"]
+__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder", "share_numbers"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -106,12 +106,25 @@ def prepare_folder(folder: Path) -> Path:
     Raises SettingsError if it cannot be written.
     """
     try:
-        make_private_folder(folder)
-        for kind in LIBRARY_FILES:
-            reserve_file(folder / f"{kind}_{process_identifier()}.db")
+        _reserve_files(folder, process_identifier())
     except OSError as error:
         raise SettingsError(f"the folder {folder} in {FOLDER_VARIABLE} cannot be written: {error.strerror}") from error
     return folder
+
+
+def share_numbers(folder: Path, number: int) -> None:
+    """Let this process write its numbers to the folder, in files with its number. Call it before any metric exists.
+
+    Raises OSError if the folder cannot be written, for example because the disk is full.
+    """
+    _reserve_files(folder, number)
+    use_process_number(number)
+
+
+def _reserve_files(folder: Path, identifier: int) -> None:
+    make_private_folder(folder)
+    for kind in LIBRARY_FILES:
+        reserve_file(folder / f"{kind}_{identifier}.db")
 
 
 def _prepare_after_fork() -> None:

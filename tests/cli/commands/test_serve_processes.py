@@ -368,3 +368,13 @@ def test_one_process_notifies_systemd_and_ignores_a_reload(folder: Path, start: 
         while (state := server.recv(200)) == b"WATCHDOG=1":
             continue
         assert state == b"STOPPING=1"
+
+
+def test_service_starts_if_its_metrics_cannot_be_shared(tmp_path: Path) -> None:
+    """The roster can be read while the disk is full, so a restart must not end the service."""
+    (tmp_path / "chalk-data").mkdir(mode=0o700)
+    (tmp_path / "chalk-data" / "metrics").symlink_to("/proc/sys")  # no user can create files in it
+    with supervised_service(tmp_path) as service:
+        service.wait_for_log("metrics.separate .*cannot be written")
+        status, body = service.get("/metrics")
+        assert (status, b"chalk_store_up 1" in body) == (200, True)
