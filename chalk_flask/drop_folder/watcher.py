@@ -192,7 +192,7 @@ class DropFolderWatcher:
     def _process(self, package: ClaimedPackage) -> bool:
         """Import a claimed package and move it. Return False if it must be tried again later."""
         try:
-            outcome, report = self._import(package)
+            outcome, run, report = self._import(package)
             self._folder.finish(package, outcome, report)
         except _StopRequestedError:
             return False
@@ -203,21 +203,24 @@ class DropFolderWatcher:
             return self._postpone(error_location(error))
         self._errors.clear()
         self.outcomes.add(outcome)
-        log_event(log, logging.INFO, "package.moved", "a package was moved", run=package.run, folder=outcome)
+        log_event(log, logging.INFO, "package.moved", "a package was moved", run=run, folder=outcome)
         return True
 
-    def _import(self, package: ClaimedPackage) -> tuple[Outcome, str]:
-        """Return the subfolder for a package, and the text of its report."""
+    def _import(self, package: ClaimedPackage) -> tuple[Outcome, str, str]:
+        """Return the subfolder for a package, the run that `imports show` knows, and the text of the report.
+
+        The run is an earlier one if the package is held already.
+        """
         settings = self._settings
         with ExitStack() as stack, LazyStore(settings.storage, bind_on_open(stack, settings)) as store:
             found = find_import(store, settings, self._tenant, package.run)
             if found is not None:  # the process was killed after the import
                 report = ImportReport.from_dict({**found[0].report, "state": found[0].state})
             elif package.count_start() > MAX_STARTS:
-                return "rejected", CRASH_REPORT
+                return "rejected", package.run, CRASH_REPORT
             else:
                 report = self._run_import(store, package)
-        return _OUTCOMES.get(report.state, "held"), f"Run {report.run}\n{report.to_text()}"
+        return _OUTCOMES.get(report.state, "held"), report.run, f"Run {report.run}\n{report.to_text()}"
 
     def _run_import(self, store: LazyStore, package: ClaimedPackage) -> ImportReport:
         try:

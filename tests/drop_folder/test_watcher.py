@@ -17,6 +17,7 @@ import pytest
 from backends import open_store
 from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
 from chalk_flask.drop_folder.watcher import CRASH_REPORT, INVALID_REPORT, MAX_STARTS
+from chalk_flask.logs.events import event_of, members_of
 from chalk_flask.roster.imports.history import ImportRun, list_runs
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.tenant_imports import ImportChoices, run_import
@@ -101,6 +102,20 @@ def test_folder_data_of_a_held_package_gets_the_store_id(case: DropFolderCase) -
         case.drop(package_with_users(count))
         case.run()
     assert StoreIdFile.read(Path(case.settings.data))
+
+
+def test_log_of_a_package_that_is_held_already_names_its_run(
+    case: DropFolderCase, caplog: pytest.LogCaptureFixture
+) -> None:
+    case.drop(package_with_users(200))
+    case.run()
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        case.drop(package_with_users(100))
+        case.run()
+    moved = [members_of(record)["run"] for record in caplog.records if event_of(record) == "package.moved"]
+    held = next(run.id for run in case.runs() if run.state == "held")
+    assert moved == [held, held]
 
 
 def test_packages_of_the_same_name_are_all_kept(case: DropFolderCase) -> None:
