@@ -82,6 +82,10 @@ def _check_target(target: Path, keep: int | None, as_json: bool) -> None:
             raise click.UsageError("--json cannot be used with -, because the archive is written to stdout")
         if sys.stdout.isatty():
             raise click.UsageError("the archive cannot be written to a terminal: give a file, or add a pipe")
+    elif not target.is_dir() and not target.suffix:
+        raise click.UsageError(
+            f"{str(target)!r} is no folder: create it, or give the name of a new file that ends with .tar.gz"
+        )
     elif not target.is_dir() and target.exists():
         raise CommandError(f"{target} exists already: give the name of a new file, or of a folder")
 

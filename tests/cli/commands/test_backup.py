@@ -55,6 +55,9 @@ def test_backup_does_not_overwrite_or_create_a_store(run: RunCommand, tmp_path: 
     assert (missing.code, "there is no store at /" in missing.err) == (1, True)
     nowhere = run("backup", "nowhere/new.tar.gz", *places("chalk.db"))
     assert (nowhere.code, "there is no such folder" in nowhere.err) == (1, True)
+    missing_folder = run("backup", "backups", *places("chalk.db"))
+    assert (missing_folder.code, "'backups' is no folder: create it" in missing_folder.err) == (2, True)
+    assert not (tmp_path / "backups").exists()
     assert not (tmp_path / "typo.db").exists()
     assert not list(tmp_path.glob("new*"))
 
@@ -135,13 +138,13 @@ def test_killed_backup_leaves_no_archive(run: RunCommand, start: StartCommand, t
             process.kill()
     for path in (tmp_path / "b").glob("*.gz"):
         assert run("restore", path, "--dry-run").code == 0, "complete, or not there"
-    assert run("backup", "b", *places("chalk.db")).code == 0
+    assert run("backup", "b.tar.gz", *places("chalk.db")).code == 0
     assert not list((tmp_path / "b").glob(".*"))
     assert not (tmp_path / "data" / ".backup").exists()
 
 
 def test_memory_store_is_rejected(run: RunCommand) -> None:
-    assert "nothing to back up" in run("backup", "x", "--storage", "memory:").err
+    assert "nothing to back up" in run("backup", "x.tar.gz", "--storage", "memory:").err
     assert "loses its data" in run("restore", __file__, "--storage", "memory:").err
 
 
