@@ -11,7 +11,7 @@ from backends.files.private_files import create_private_file
 __all__ = ["check_lock_file", "lock_file_error", "storage_error"]
 
 _FULL = {
-    errno.ENOSPC: "the disk is full",
+    errno.ENOSPC: "the disk is full: free space on it",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file size limit of this process is reached",
 }

@@ -100,7 +100,7 @@ def _storage_error(error: Exception, action: str) -> StorageError:
         return error_class(f"{action}: {error}")
     match code & 0xFF:
         case sqlite3.SQLITE_FULL:
-            return StorageFullError(f"{action}: the disk is full")
+            return StorageFullError(f"{action}: the disk is full: free space on it")
         case sqlite3.SQLITE_READONLY:
             return StorageUnavailableError(f"{action}: the database file or its folder is read-only")
         case sqlite3.SQLITE_CANTOPEN:

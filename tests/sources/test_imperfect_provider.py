@@ -244,7 +244,7 @@ def test_provider_that_asks_for_a_very_long_pause_is_given_up(puller: Puller, pr
 
 def test_provider_that_always_fails_is_given_up(puller: Puller, provider: Provider) -> None:
     provider.replies = failing(99, Reply(500, b"Grace Hopper"))
-    check_failure(puller, provider, "GET 127.0.0.1/ims/oneroster/v1p1/users failed 6 times")
+    check_failure(puller, provider, f"GET 127.0.0.1:{provider.port}/ims/oneroster/v1p1/users failed 6 times")
     assert len(puller.pauses) == 5
 
 

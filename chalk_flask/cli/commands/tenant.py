@@ -242,14 +242,14 @@ def _setting_lines(tenant: Tenant) -> list[str]:
     from chalk_flask.roster.imports.thresholds import CHANGED, DELETED, QUARANTINED
 
     return [
-        f"max deleted   {tenant.max_deleted or f'{DELETED} (default)'}",
-        f"max changed   {tenant.max_changed or f'{CHANGED} (default)'}",
-        f"lenient       {'yes' if tenant.lenient else 'no'}",
-        f"quarantined   {tenant.max_quarantined or f'{QUARANTINED} (default)'}",
-        f"invalid rows  {tenant.invalid_rows or 'reject (default)'}",
-        f"tombstones    {_days_text(tenant.tombstone_days, 'setting of the service')}",
-        f"deliveries    {_days_text(tenant.delivery_days, f'{RETENTION_DAYS} days')}",
-        f"history       {_days_text(tenant.history_days, 'setting of the service')}",
+        f"max deleted      {tenant.max_deleted or f'{DELETED} (default)'}",
+        f"max changed      {tenant.max_changed or f'{CHANGED} (default)'}",
+        f"lenient          {'yes' if tenant.lenient else 'no'}",
+        f"max quarantined  {tenant.max_quarantined or f'{QUARANTINED} (default)'}",
+        f"invalid rows     {tenant.invalid_rows or 'reject (default)'}",
+        f"tombstones       {_days_text(tenant.tombstone_days, 'setting of the service')}",
+        f"deliveries       {_days_text(tenant.delivery_days, f'{RETENTION_DAYS} days')}",
+        f"history          {_days_text(tenant.history_days, 'setting of the service')}",
     ]
 
 

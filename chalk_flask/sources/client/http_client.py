@@ -271,6 +271,6 @@ def _certificate_error(url: str) -> SourceError:
 
 
 def _target(method: str, url: str) -> str:
-    """Return a request as messages name it: without query, because it may contain a token."""
+    """Return a request as messages name it: without query and user, because they may contain a secret."""
     parts = urlsplit(url)
-    return f"{method} {parts.hostname}{parts.path}"
+    return f"{method} {parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -220,7 +220,7 @@ def test_renamed_files_in_a_folder_are_held_and_approved(run: RunCommand, tmp_pa
 @pytest.mark.usefixtures("empty_store")
 def test_tenant_setting_is_the_default_of_the_option(run: RunCommand, tmp_path: Path) -> None:
     path = write_package(DEVIATIONS["T-04"][0], tmp_path / "package")
-    assert "lenient       yes" in run("tenant", "set", "default", "--lenient").out
+    assert "lenient          yes" in run("tenant", "set", "default", "--lenient").out
     assert run("tenant", "show", "default", "--json").json["lenient"] is True
     assert run("import", path, "--no-lenient", "--dry-run").code == 1
     assert run("import", path).code == 0

@@ -160,8 +160,8 @@ def test_thresholds_belong_to_the_tenant(run: RunCommand, tmp_path: Path) -> Non
         assert run("import", some, "--tenant", tenant).code == code, threshold
     assert run("tenant", "show", "north", "--json").json["maxDeleted"] == "off"
     out = run("tenant", "show", "north").out
-    assert "max deleted   off" in out
-    assert "max changed   75%,100 (default)" in out
+    assert "max deleted      off" in out
+    assert "max changed      75%,100 (default)" in out
     assert run("tenant", "set", "north", "--max-changed", "50,9", "--json").json["maxChanged"] == "50%,9"
 
 

@@ -217,4 +217,4 @@ def test_history_days_can_be_none_or_the_setting_of_the_service(run: RunCommand)
     for text, days in (("0", 0), ("30", 30), ("default", None)):
         assert run("tenant", "set", "default", "--history-days", text, "--json").json["historyDays"] == days
     assert run("tenant", "set", "default", "--history-days", "36501").code == 2
-    assert "history       setting of the service (default)" in run("tenant", "show", "default").out
+    assert "history          setting of the service (default)" in run("tenant", "show", "default").out
