@@ -1,7 +1,7 @@
 """Reference pages that are derived from the code: `python -m docs.reference_pages` writes them again.
 
-The command line comes from its help texts, the settings from their table, the API from the tables of routes. The
-example of a settings file, `config/chalk.example.toml`, is written too.
+The command line comes from its help texts, the settings from their table, the API from the tables of routes, the files
+of packages from the Schemas. The example of a settings file, `config/chalk.example.toml`, is written too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import NULL_WORDS
 from chalk_flask.openapi.responses import STATUS_REASONS
 from chalk_flask.settings import SETTINGS, Section, example_toml
+from docs.package_format import package_page
 
 __all__ = ["PAGES", "api_page", "cli_page", "logs_page", "settings_page", "write_pages"]
 
@@ -303,6 +304,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "settings.md": settings_page,
     "api.md": api_page,
+    "packages.md": package_page,
     "tolerances.md": tolerances_page,
     "logs.md": logs_page,
 }
