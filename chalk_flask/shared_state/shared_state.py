@@ -51,7 +51,7 @@ class SharedState:
             create_private_file(path)
             self._connection = _open(path)
         except (OSError, sqlite3.Error) as error:
-            self._report(error, f"the file {path} cannot be used: delete it")
+            self._report(error, f"the file {path} cannot be used: free space on its disk, or delete it if damaged")
 
     def close(self) -> None:
         """Close the file. A second call does nothing."""

@@ -172,7 +172,7 @@ def test_damaged_file_is_reported_and_memory_is_used(path: Path, caplog: pytest.
     state = SharedState()
     state.start(path)
     assert not state.is_shared
-    assert f"the file {path} cannot be used: delete it" in caplog.text
+    assert f"the file {path} cannot be used: free space on its disk, or delete it" in caplog.text
     cache = JtiCache(shared_state=state)
     assert [cache.check_and_remember("tool", "a", NOW + 100.0, NOW) for _ in range(2)] == [True, False]
 
