@@ -15,8 +15,9 @@ def test_developer_tries_an_operation(signed_out: Console, district: District) -
     signed_out.open("/docs#/orgs/getAllOrgs")
     page = signed_out.page
     page.get_by_role("button", name="Authorize").click()
-    page.locator("#auth-bearer-value").fill(district.service.token)
-    page.locator("form", has=page.locator("#auth-bearer-value")).get_by_role("button", name="Apply credentials").click()
+    form = page.locator("form", has_text="apiToken")
+    form.locator("#auth-bearer-value").fill(district.service.token)
+    form.get_by_role("button", name="Apply credentials").click()
     page.get_by_role("button", name="Close").first.click()
     page.get_by_role("button", name="Try it out").click()
     page.get_by_role("button", name="Execute").click()
