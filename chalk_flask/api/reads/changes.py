@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from flask import Blueprint, Request, Response, request
 
-from backends import And, Compare, In, OrderBy, Query, RecordId, Snapshot, read_first
+from backends import CONTROL, And, Compare, In, OrderBy, Query, RecordId, Snapshot, read_first
 from chalk_flask.api.auth.authentication import INVALID_TOKEN_CHALLENGE, current_principal
 from chalk_flask.api.auth.concurrency import ConcurrencyLimiter
 from chalk_flask.api.auth.rate_limits import Auth
@@ -124,15 +124,19 @@ class _ChangesView:
         """
         deadline = time.monotonic() + params.wait_seconds
         while True:
-            version = self._store.version(principal.tenant)
+            versions = self._versions(principal)
             page = self._page(principal, params, base_url)
             if page["changes"]:
                 yield _page_response(page)
-            while self._store.version(principal.tenant) == version:
+            while self._versions(principal) == versions:
                 if time.monotonic() >= deadline:
                     yield _page_response(page)
                 yield None
             principal = self._renew(principal)
+
+    def _versions(self, principal: Principal) -> tuple[object, object]:
+        """Return the versions of the roster and of the credentials, so that a wait ends when its credential does."""
+        return self._store.version(principal.tenant), self._store.version(CONTROL)
 
     def _renew(self, principal: Principal) -> Principal:
         """Return the principal with the rules of now, which may differ from those at the start of the wait."""

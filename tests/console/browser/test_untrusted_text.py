@@ -89,7 +89,7 @@ class HostileConsole:
 
     def __post_init__(self) -> None:
         self.effects: list[str] = []
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.page.add_init_script(WATCH_EFFECTS)
         self.page.on("dialog", lambda dialog: self.effects.append(f"dialog {dialog.message}"))
         self.page.on("pageerror", lambda error: self.effects.append(f"error {error}"))
