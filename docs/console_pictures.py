@@ -44,7 +44,7 @@ PICTURES: tuple[Picture, ...] = (
     Picture("Sources", "sources", "list_sources", "Sources", "The list shows each provider with the outcome of its last sync.", "/sources"),
     Picture("Sources", "source-new", "show_new_source", "Add a source", "The form asks for the provider, its credential and the schedule.", "/sources/new"),
     Picture("Sources", "source", "show_source", "Source", "The page of a source shows the last sync, and starts another one.", "/sources/sis/overview"),
-    Picture("Sources", "source-edit", "edit_source", "Change a source", "The secret is only needed again for another server.", "/sources/sis/edit"),
+    Picture("Sources", "source-edit", "edit_source", "Change a source", "The secret is required again for another server, or for another kind of credential.", "/sources/sis/edit"),
 
     Picture("Roster", "roster", "browse_roster", "Roster", "Every collection of the API can be browsed.", "/roster"),
     Picture("Roster", "roster-collection", "browse_collection", "List of records", "Lists have search, filters of the API, sorting and pages.", "/roster/students"),

@@ -16,7 +16,7 @@ _HEAD = """\
 # Files and columns of a package
 
 A package is a ZIP file or a folder with `manifest.csv` and data files. This page lists what an import expects of them.
-`chalk-flask validate FOLDER` says whether your files are like that, see
+`chalk-flask validate FOLDER` reports where your files differ, see
 [Validate a package](../how-to/validate-packages.md). The sample district in `chalk_flask/demo` shows each file.
 
 - Files are UTF-8, with or without a byte order mark, and separated by commas. The first row names the columns.
@@ -24,7 +24,7 @@ A package is a ZIP file or a folder with `manifest.csv` and data files. This pag
 - In a bulk file, leave `status` and `dateLastModified` empty. In a delta file, they are required.
 - A list has commas between its items, so its cell is quoted: `"09,10"`.
 - A reference has the `sourcedId` of a row of the named file.
-- Words of a vocabulary are written exactly so: letter case counts.
+- Write the words of a vocabulary exactly as listed, with the same letter case.
 - Grades are CEDS codes such as `KG`, `01` and `12`. Other codes are stored, with a warning.
 - Columns that begin with `metadata.` are served as metadata. Other columns and files are ignored with a warning.
 
@@ -52,7 +52,7 @@ _FORMATS: Final[tuple[tuple[type[scalars.OneRosterField], str], ...]] = (
     (scalars.DateOrDateTimeField, "date, `YYYY-MM-DD`"),
     (scalars.DateTimeField, "date and time, `2026-01-31T13:00:00.000Z`"),
     (scalars.NumberField, "decimal number with a point"),
-    (scalars.YearField, "year in which it ends, four digits"),
+    (scalars.YearField, "year in which the school year ends, four digits"),
     (composites.UserIdsField, "list of `{type:id}`"),
     (composites.TextListField, "list of texts"),
     (scalars.TextField, "text"),

@@ -75,7 +75,7 @@ Send an API token or an access token as `Authorization: Bearer TOKEN`. Scopes st
 | `fields` | `fields=sourcedId,email` | only these fields |
 
 Names are case-sensitive. An unknown field in `filter` is 400. In `sort` and `fields` it is no error, as the standard
-requires: the response has all data, and a warning in `statusInfoSet` with the field as `imsx_description`. Other
+requires. The response has all data, and a warning in `statusInfoSet` with the field as `imsx_description`. Other
 parameters are ignored, so conditions such as `status='active'` belong in `filter`.
 
 `X-Count` is the number of records in the response, `X-Total-Count` that of all matching records. `Link` has the URLs
@@ -92,7 +92,7 @@ Every body is JSON: `{{"error": "...", "message": "...", "statusInfoSet": [...]}
 `message` may change. An unknown field in `filter` is 400 with `invalid_filter_field` in both members, and an empty
 `fields` with `invalid_blank_selection_field`. The token endpoint has errors of its own, see [Tokens](#tokens).
 
-Only 429 and 503 pass by themselves: wait for the seconds of `Retry-After`, and send the request again. If the operator
+Only 429 and 503 are temporary: wait for the seconds of `Retry-After`, and send the request again. If the operator
 limits request rates, responses have the headers `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`,
 see [Rate limits](audit.md#rate-limits). [Limits](../explanation/limits.md) has the maximum of streams and connections.
 

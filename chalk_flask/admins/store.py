@@ -35,7 +35,7 @@ __all__ = [
 MAX_CACHED_ADMINISTRATORS = 1024
 
 Change: TypeAlias = Callable[[Transaction, Administrator], Administrator]
-"""Function that changes other records in a transaction, and returns the changed administrator to store."""
+"""Function that returns the changed administrator. It may also write other records in the transaction."""
 
 
 class AdministratorStore:

@@ -14,6 +14,17 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 MAX_DURATION = timedelta(days=36525)
 
 
+def _parse_duration(text: str) -> timedelta | None:
+    """Return the duration that a text such as `90d` describes. Return None for another text."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw])", text.strip())
+    if match is None:
+        return None
+    try:
+        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+    except OverflowError:
+        return timedelta.max
+
+
 class _DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.5
     """Duration from one second to a century; with `allows_zero`, also 0s."""
 
@@ -26,8 +37,7 @@ class _DurationType(click.ParamType):  # type: ignore[type-arg]  # not generic b
         """Return the duration that a text describes. Raises BadParameter."""
         if isinstance(value, timedelta):
             return value
-        match = re.fullmatch(r"([0-9]{1,9})([smhdw])", value.strip())
-        parsed = timedelta(**{_UNITS[match[2]]: min(int(match[1]), 10**8)}) if match else None
+        parsed = _parse_duration(value)
         if parsed is None or parsed > MAX_DURATION or not (parsed or self._allows_zero):
             self.fail(f"{value!r} is not a duration (30s, 30m, 12h, 90d, 8w) of at most 100 years", param, ctx)
         return parsed
@@ -43,8 +53,8 @@ class _TimestampOrAgeType(click.ParamType):  # type: ignore[type-arg]  # not gen
         if isinstance(value, datetime):
             return value
         try:
-            if match := re.fullmatch(r"([0-9]{1,9})([smhdw])", value.strip()):
-                return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
+            if (age := _parse_duration(value)) is not None:
+                return datetime.now(UTC) - age
             parsed = datetime.fromisoformat(value.strip())
             return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
         except (ValueError, OverflowError):

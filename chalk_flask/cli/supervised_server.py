@@ -130,7 +130,7 @@ def _import_application(settings: Settings) -> None:
 
 
 def _run_again(context: click.Context, assignment: Assignment) -> None:
-    """Run the command line of this process once more, as a serving process that reads the settings for itself."""
+    """Run `serve` again in this forked process, with the settings as they are now."""
     from chalk_flask.supervisor import NOTIFY_VARIABLES
 
     for handler in logging.getLogger().handlers[:]:
@@ -141,9 +141,9 @@ def _run_again(context: click.Context, assignment: Assignment) -> None:
 
 
 def _share_metrics(own_folder: Path, number: int) -> str | None:
-    """Let this process write its numbers to the folder of the service. Return the reason if that is impossible.
+    """Write the metrics of this process to the folder of the service. Return the reason if that is impossible.
 
-    The roster can be read while the disk is full, so the process then serves with numbers of its own.
+    The roster can be read while the disk is full, so the process then serves with metrics of its own.
     """
     from chalk_flask.metrics import FOLDER_VARIABLE, share_numbers
 

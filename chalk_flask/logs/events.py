@@ -24,7 +24,7 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "service.reloaded": "New processes serve with the present settings (SIGHUP). `processes`.",
         "service.reload_failed": "The former processes and settings stay. `reason`.",
         "process.ended": "A serving process has ended, and is replaced. `pid`, `reason`, `seconds` since its start.",
-        "metrics.separate": "`/metrics` of a process has only its own numbers, because it cannot share them. `reason`.",
+        "metrics.separate": "`/metrics` of a process has only its own metrics, because it cannot share them. `reason`.",
         "worker.started": "`chalk-flask worker` sends webhooks and mail and runs jobs. `version`, `storage`.",
         "worker.stopped": "The process has ended. `seconds` since its start.",
         "worker.missing": "Work waits for `chalk-flask worker`: start it. `waiting` (webhooks, jobs, deletions).",

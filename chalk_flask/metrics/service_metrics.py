@@ -113,9 +113,9 @@ def prepare_folder(folder: Path) -> Path:
 
 
 def share_numbers(folder: Path, number: int) -> None:
-    """Let this process write its numbers to the folder, in files with its number. Call it before any metric exists.
+    """Write the metrics of this process to files in the folder that carry its process number.
 
-    Raises OSError if the folder cannot be written, for example because the disk is full.
+    Call this before any metric exists. Raises OSError if the folder cannot be written, for example on a full disk.
     """
     _reserve_files(folder, number)
     use_process_number(number)

@@ -18,8 +18,8 @@ MAX_PROCESSES: Final = 64
 def process_count(settings: Settings) -> int:
     """Return the number of processes with which `chalk-flask serve` serves the store.
 
-    With the setting 0, this is the number of cores that this program may use, if several processes can serve a store
-    of this kind, otherwise 1. Raises InvalidStorageURLError.
+    With the setting 0, this is the number of cores that this program may use. It is 1 if only one process can serve a
+    store of this kind. Raises InvalidStorageURLError.
     """
     if settings.processes:
         return settings.processes

@@ -78,8 +78,8 @@ class SettingInfo(Struct, frozen=True):
     """Help and rules of a setting, beside its type.
 
     `check` returns None for a valid text, otherwise the rule that continues "it must be". `normalize` returns the usual
-    form of a valid text. The value of a `secret` setting is never shown, and it has no command line option, because
-    other users can read the arguments of a process. A setting with `has_passwords` is shown without them.
+    form of a valid text. The value of a `secret` setting is never shown. It has no command line option: other users can
+    read the arguments of a process. A setting with `has_passwords` is shown without them.
     """
 
     section: Section
@@ -120,12 +120,12 @@ class Setting(Struct, frozen=True):
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The valid texts if there are only some, otherwise an empty tuple."""
+        """Valid texts of a setting with a fixed choice, otherwise empty."""
         return get_args(self._base_type) if get_origin(self._base_type) is Literal else ()
 
     @property
     def is_restricted(self) -> bool:
-        """True if not every text or number of the type is valid, and the limits say so."""
+        """True if the setting has limits beyond its type."""
         limits = self._limits
         return bool(self.choices) or limits.le is not None or (limits.ge or 0) > 1
 

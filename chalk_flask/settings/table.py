@@ -1,6 +1,6 @@
 """Table of the settings: each is a field of `Settings` with its type, limits, default and help."""
 
-# The table contains the types, so annotations are not only texts here.
+# No `from __future__ import annotations`: msgspec reads the types at run time.
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias

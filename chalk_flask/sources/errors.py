@@ -10,7 +10,7 @@ class SourceError(Exception):
 
 
 class SecretRequiredError(SourceError):
-    """Error for a change of a source that sends its secret to another server without giving it again."""
+    """Error for a change that requires the secret again: it has another server or another kind of credential."""
 
 
 class SourceBusyError(SourceError):

@@ -27,9 +27,10 @@ class Source:
     `page_size` is the number of records to request at once. A scheduled source has an interval in `every_seconds`, or a
     time of day in `at` (UTC, `HH:MM`).
 
-    `last_started` is the start of the last sync, `last_success` that of the last one that was applied or found nothing
-    to change, and `last_full` that of the last full one of these. `last_result` is the state of the last import run.
-    `lacks_demographics` is True if that success read no demographics, so that the next sync reads all of them.
+    `last_started` is the time at which the last sync was queued or started. `last_success` is the start of the last
+    sync that was applied or found nothing to change. `last_full` is that of the last full one of these. `last_result`
+    is the state of the last import run. `lacks_demographics` is True if the last success read no demographics. The next
+    sync then reads all of them.
     `last_error` says why the last sync failed, at `last_failure`. `failures` is the number of failures in a row.
     """
 

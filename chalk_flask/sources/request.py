@@ -16,7 +16,9 @@ from chalk_flask.sources.record import AuthKind, Source
 from chalk_flask.sources.schedule import check_schedule, parse_time_of_day
 
 __all__ = [
+    "MAX_CLIENT_ID_LENGTH",
     "MAX_FULL_DAYS",
+    "MAX_SECRET_LENGTH",
     "SourceChange",
     "SourceRequest",
     "changed_members",
@@ -134,7 +136,7 @@ class SourceChange:
 
 
 def requires_secret(former: Source, changed: Source) -> bool:
-    """Return True if a change needs the secret again, so that it is not sent to another server than before."""
+    """Return True if a change requires the secret again: another server would receive it, or `auth` differs."""
     return former.auth != changed.auth or not _origins(changed) <= _origins(former)
 
 

@@ -12,7 +12,15 @@ from chalk_flask.sources.record import Source, list_sources
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import parse_timestamp
 
-__all__ = ["MIN_INTERVAL", "SyncSchedule", "check_schedule", "next_sync", "parse_time_of_day"]
+__all__ = [
+    "MIN_INTERVAL",
+    "SyncSchedule",
+    "check_schedule",
+    "describe_interval",
+    "describe_schedule",
+    "next_sync",
+    "parse_time_of_day",
+]
 
 MIN_INTERVAL: Final = timedelta(minutes=5)
 FIRST_RETRY: Final = timedelta(minutes=15)
@@ -41,6 +49,21 @@ def parse_time_of_day(text: str) -> str:
             f"{text[:20]!r} is not a time of day: write hours from 00 to 23 and minutes in UTC, such as 02:30"
         )
     return f"{match[1]:0>2}:{match[2]}"
+
+
+def describe_schedule(source: Source) -> str:
+    """Return the schedule of a source in words: `every day at 02:30 UTC`, `every 2 hours`, or `only by hand`."""
+    if source.at is not None:
+        return f"every day at {source.at} UTC"
+    return "only by hand" if source.every_seconds is None else describe_interval(source.every_seconds // 60)
+
+
+def describe_interval(minutes: int) -> str:
+    """Return an interval in words: `every 90 minutes`, `every hour`, `every 24 hours`."""
+    hours, rest = divmod(minutes, 60)
+    if rest:
+        return f"every {minutes:,} minutes"
+    return "every hour" if hours == 1 else f"every {hours:,} hours"
 
 
 def next_sync(source: Source) -> datetime | None:

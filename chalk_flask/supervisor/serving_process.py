@@ -123,7 +123,7 @@ class Launcher:
 
 
 def _run(serve: Callable[[Assignment], None], assignment: Assignment, inherited: Sequence[Closable]) -> None:
-    """Run in the new process. It does not receive Ctrl-C together with the supervisor."""
+    """Serve in the new process. Its own process group keeps Ctrl-C of the terminal from it."""
     os.setpgid(0, 0)
     for each in inherited:
         each.close()

@@ -54,7 +54,7 @@ def caught_signals() -> Iterator[SignalSocket]:
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Deliver caught signals at the end of the block. A process that forks in it calls `restore_signals`."""
+    """Block the caught signals until the block ends. A process that is forked meanwhile must call `restore_signals`."""
     former = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
     try:
         yield

@@ -164,7 +164,10 @@ class Supervisor:
         self._selector.register(process.control, selectors.EVENT_READ)
 
     def _own_descriptors(self) -> list[Closable]:
-        """Return what no process may keep open. Otherwise the others would not notice the death of this one."""
+        """Return the descriptors that a serving process must close.
+
+        An open copy hides the death of the supervisor or of another process.
+        """
         signals = [] if self._signals is None else [self._signals]
         return [self._selector, *signals, *(process.control for process in self._processes)]
 

@@ -20,6 +20,7 @@ CONTEXT, OPTION = click.Context(click.Command("test")), click.Option(["--option"
         ("48h", timedelta(days=2)),
         ("90d", timedelta(days=90)),
         ("8w", timedelta(weeks=8)),
+        ("999999999s", timedelta(seconds=999_999_999)),
     ],
 )
 def test_duration_is_a_number_with_a_unit(text: str, expected: timedelta) -> None:

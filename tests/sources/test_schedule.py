@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from chalk_flask.sources import Source, SourceError, SyncSchedule, next_sync
+from chalk_flask.sources.schedule import describe_schedule
 from chalk_flask.tenants import TenantStore
 from tests.sources.conftest import Puller
 
@@ -32,6 +33,20 @@ def source(**members: object) -> Source:
 )
 def test_next_sync_follows_the_schedule(members: dict[str, object], due: str | None) -> None:
     assert next_sync(source(**members)) == (due and datetime.fromisoformat(due))
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        ({}, "only by hand"),
+        ({"at": "02:30"}, "every day at 02:30 UTC"),
+        ({"every_seconds": 5400}, "every 90 minutes"),
+        ({"every_seconds": 3600}, "every hour"),
+        ({"every_seconds": 86400}, "every 24 hours"),
+    ],
+)
+def test_schedule_is_described_in_words(members: dict[str, object], text: str) -> None:
+    assert describe_schedule(source(**members)) == text
 
 
 @pytest.mark.parametrize(("failures", "minutes"), [(1, 15), (2, 30), (3, 60), (5, 240), (6, 360), (99, 360)])

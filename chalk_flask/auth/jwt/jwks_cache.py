@@ -107,7 +107,7 @@ class RemoteJwks:
         return keys
 
     def adopt(self) -> None:
-        """Use the keys that another process has fetched, if they are later ones."""
+        """Replace the keys by those that another process fetched later."""
         published = self._shared.find(self._shared_key)
         if published is None or published.fetched <= self._fetched:
             return
@@ -169,7 +169,7 @@ class RemoteJwks:
             self._finish_fetch(keys, age, fetched)
 
     def _publish(self, body: bytes, age: float) -> float:
-        """Share the keys before they are used here, so that each process accepts the next token. Return their time."""
+        """Store the keys for all processes, before this one uses them. Return the time of the fetch."""
         now, offset = time.time(), self._clock() - time.time()
         retry_at = max(0.0, self._retry_at - offset)
         return self._shared.publish(self._shared_key, body, now + age, retry_at)

@@ -44,7 +44,10 @@ class SharedKeySets:
         return None if found is None else PublishedKeySet(found[0].encode(), *found[1:])
 
     def begin_fetch(self, key: str) -> bool:
-        """Return True if no other process fetches this key set now. Call `end_fetch` afterwards."""
+        """Claim the fetch of this key set, and return True. Return False if another process fetches it now.
+
+        Call `end_fetch` after True.
+        """
 
         def begin(state: StateTransaction) -> bool:
             now = time.time()

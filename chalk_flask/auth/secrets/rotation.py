@@ -103,10 +103,9 @@ def _check_secrets(store: Backend, cipher: SecretCipher) -> None:
 
 
 def _encrypt_all(store: Backend, cipher: SecretCipher, on_step: Callable[[], None]) -> Mapping[str, int]:
-    """Encrypt the secrets of all tenants again, and record it in the transaction of the control tenant, the last one.
+    """Encrypt all secrets again: each tenant first, the control tenant last, with the audit event.
 
-    A transaction that began before the new key encrypts with the former one. All later ones wait for it. Therefore a
-    tenant that it creates is among the tenants after the first round.
+    The loop repeats, because a transaction that began before the new key may create a tenant.
     """
     counts: Counter[str] = Counter(dict.fromkeys(SECRETS, 0))
     done = {CONTROL}

@@ -25,8 +25,8 @@ __all__ = ["secrets_group"]
 def secrets_group() -> None:
     """Replace the key that encrypts secrets in the store: `secrets.key` in the folder `data`.
 
-    It encrypts the secrets that the service must be able to read: those of webhooks, of sources, of clients that use
-    OAuth 1.0a, and of one-time codes.
+    It encrypts the secrets that the service must be able to read. They are those of webhooks, of sources, of clients
+    that use OAuth 1.0a, and of one-time codes.
     """
 
 

@@ -1,4 +1,4 @@
-"""`chalk-flask source`: add, change, list, show, remove and sync upstream OneRoster providers."""
+"""`chalk-flask source`: add, change, list, show, remove and sync sources."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _reading_options(*, with_defaults: bool) -> Callable[[Function], Function]:
             type=click.IntRange(1, MAX_PAGE_SIZE),
             default=page_size,
             show_default=with_defaults,
-            help="Request this many records at once. Choose fewer if the service takes too long for a page.",
+            help="Request this many records at once. Choose fewer if the provider takes too long for a page.",
         ),
         click.option(
             "--every",
@@ -129,9 +129,9 @@ def _check_one_schedule(every: timedelta | None, at: str | None, *others: bool) 
 
 @click.group("source", short_help="Pull the roster from another OneRoster service.")
 def source_group() -> None:
-    """Manage sources: OneRoster 1.1 services from which a tenant pulls its roster over REST.
+    """Manage sources: OneRoster 1.1 providers from which a tenant pulls its roster over REST.
 
-    A sync reads the service and imports what it finds like a CSV package, with the same validation, quarantine, change
+    A sync reads the provider and imports what it finds like a CSV package, with the same validation, quarantine, change
     thresholds and reports.
     """
 
@@ -143,7 +143,7 @@ def source_group() -> None:
     " chalk --secret-file secret.txt",
 )
 @click.option("--name", required=True, help="Name of the source: letters, digits and . _ -")
-@click.option("--url", required=True, help="API root of the service. It ends with /ims/oneroster/v1p1 in most cases.")
+@click.option("--url", required=True, help="API root of the provider. It ends with /ims/oneroster/v1p1 in most cases.")
 @click.option(
     "--auth",
     type=click.Choice(AUTH_KINDS),
@@ -257,7 +257,7 @@ def show(name: str, tenant: str, as_json: bool, **options: Any) -> None:
     epilog="Example: chalk-flask source set sis --at 03:15",
 )
 @_name_argument
-@click.option("--url", help="API root of the service.")
+@click.option("--url", help="API root of the provider.")
 @click.option("--auth", type=click.Choice(AUTH_KINDS), help="Kind of credential.")
 @click.option("--client-id", metavar="ID", help="Client id, or consumer key.")
 @click.option(

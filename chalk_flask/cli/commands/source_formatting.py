@@ -43,14 +43,10 @@ def source_to_dict(source: Source) -> dict[str, Any]:
     return source.to_dict() | {"nextSync": _next_sync(source)}
 
 
-def _schedule(source: Source) -> str:
-    if source.every_seconds is not None:
-        return f"every {source.every_seconds // 60:,} minutes"
-    return "none" if source.at is None else f"every day at {source.at} UTC"
-
-
 def source_details(source: Source) -> Sequence[tuple[str, object]]:
     """Return the names and values of the command `show`. A value is None if there is none."""
+    from chalk_flask.sources.schedule import describe_schedule
+
     return (
         ("name", source.name),
         ("url", source.url),
@@ -59,7 +55,7 @@ def source_details(source: Source) -> Sequence[tuple[str, object]]:
         ("token url", source.token_url),
         ("full after", f"{source.full_days} days"),
         ("page size", f"{source.page_size:,} records"),
-        ("schedule", _schedule(source)),
+        ("schedule", describe_schedule(source)),
         ("next sync", _next_sync(source)),
         ("created", source.created),
         ("last sync", source.last_started or "never"),

@@ -81,7 +81,8 @@ def _with_progress(job: ImportJob, name: str, changes: ChangeSet) -> RecordsWith
     reports, total = [job.progress] if job.progress else [], changes.changed_count
 
     def records(timestamp: str) -> Iterator[Record]:
-        if not reports:  # a later timestamp is written without a new phase
+        # The records are written again if the commit came later than their timestamp. Only the first pass reports.
+        if not reports:
             return changes.records(timestamp)
         return _reporting(changes.records(timestamp), f"writing {name}", total, reports.pop())
 

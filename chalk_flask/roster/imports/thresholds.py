@@ -48,7 +48,10 @@ class Threshold:
         return f"{self.percent}%,{self.rows}"
 
     def harmless_size(self, count: int) -> int | None:
-        """Return the least size of a file of which `count` records are at most `percent`; None: there is none."""
+        """Return the number of active records from which on `count` is within `percent`.
+
+        Return None if `percent` is 0.
+        """
         return -(-count * 100 // self.percent) if self.percent else None
 
 

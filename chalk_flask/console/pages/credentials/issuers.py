@@ -129,7 +129,7 @@ def find_issuer(issuer_id: str) -> TrustedIssuer:
 
 
 def _url_problems(url: str) -> list[str]:
-    """Return why the service must not fetch a URL for an administrator of one tenant; none for operators.
+    """Return the errors of a URL that an administrator of one tenant must not use. Operators may use any URL.
 
     The URL could lead into the network of the service, which belongs to the operator.
     """

@@ -30,8 +30,8 @@ MAX_COLUMNS = 4
 class RelatedList:
     """List on the page of a record.
 
-    `collection` is the name of a collection. The list has its records with this id in the field `filter_field`, or,
-    if that is empty, the records that the API serves below the record. With `only_active`, the page shows and
+    `collection` is the name of a collection. The list has its records with this id in the field `filter_field`. If that
+    is empty, the list has the records that the API serves below the record. With `only_active`, the page shows and
     counts active ones. Choose it for short lists only, because the status is in no index.
     """
 

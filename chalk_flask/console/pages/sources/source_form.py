@@ -11,17 +11,21 @@ from wtforms import HiddenField, IntegerField, PasswordField, RadioField, Select
 from wtforms.validators import InputRequired, Length, NumberRange
 
 from chalk_flask.console.context import current
-from chalk_flask.console.formatting import format_plural
 from chalk_flask.console.widgets.forms import ConsoleForm, TextField, select_choices
 from chalk_flask.sources import Source, SourceChange, SourceRequest
 from chalk_flask.sources.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from chalk_flask.sources.request import MAX_FULL_DAYS, default_token_url
+from chalk_flask.sources.request import (
+    MAX_CLIENT_ID_LENGTH,
+    MAX_FULL_DAYS,
+    MAX_SECRET_LENGTH,
+    default_token_url,
+)
+from chalk_flask.sources.schedule import describe_interval
 from chalk_flask.webhooks import ForbiddenTargetError, SsrfGuard
 
-__all__ = ["NewSourceForm", "SourceForm", "describe_schedule", "version_of"]
+__all__ = ["NewSourceForm", "SourceForm", "version_of"]
 
 MAX_TEXT_LENGTH: Final = 1000
-MAX_SECRET_LENGTH: Final = 5000
 VERSION_LENGTH: Final = 16
 
 AUTH_LABELS: Final = {
@@ -56,7 +60,7 @@ class SourceForm(ConsoleForm):
     )
     auth = RadioField("Credential", choices=select_choices(AUTH_LABELS.items()), default="oauth2")
     client_id = TextField(
-        "Client id", [Length(max=MAX_TEXT_LENGTH)], description="Called consumer key with OAuth 1.0a."
+        "Client id", [Length(max=MAX_CLIENT_ID_LENGTH)], description="Called consumer key with OAuth 1.0a."
     )
     token_url = TextField(
         "Token URL",
@@ -85,7 +89,7 @@ class SourceForm(ConsoleForm):
         """Return the form of the current request. The interval of a source is among the choices."""
         form = cls(**arguments)
         minutes = {*INTERVALS_MINUTES, *([source.every_seconds // 60] if source and source.every_seconds else [])}
-        form.every.choices = select_choices((str(each), _interval_text(each)) for each in sorted(minutes))
+        form.every.choices = select_choices((str(each), describe_interval(each)) for each in sorted(minutes))
         return form
 
     @classmethod
@@ -163,13 +167,6 @@ class NewSourceForm(SourceForm):
         return SourceRequest(**self._values(), name=self.name.data or "", token_url=self._token_url() or None)
 
 
-def describe_schedule(source: Source) -> str:
-    """Return the schedule of a source in words."""
-    if source.at is not None:
-        return f"every day at {source.at} UTC"
-    return "only by hand" if source.every_seconds is None else _interval_text(source.every_seconds // 60)
-
-
 def version_of(source: Source) -> str:
     """Return a text that changes with the values of a source, so that a stale form does not revert them."""
     values = (source.url, source.auth, source.client_id, source.token_url, source.sealed, source.every_seconds)
@@ -177,15 +174,10 @@ def version_of(source: Source) -> str:
     return hashlib.sha256(orjson.dumps([*values, *others])).hexdigest()[:VERSION_LENGTH]
 
 
-def _interval_text(minutes: int) -> str:
-    hours, rest = divmod(minutes, 60)
-    return f"every {format_plural(minutes, 'minute')}" if rest else f"every {format_plural(hours, 'hour')}"
-
-
 def _url_problems(url: str) -> list[str]:
-    """Return why the service must not send requests to a URL for an administrator of one tenant; none for operators.
+    """Return the errors of a URL that an administrator of one tenant must not use. Operators may use any URL.
 
-    The URL could lead into the network of the service, which belongs to the operator.
+    A private address would let the administrator read from the network of the operator.
     """
     if current().administrator.is_operator:
         return []

@@ -20,13 +20,13 @@ from chalk_flask.console.pages.sources.source_form import (
     AUTH_LABELS,
     NewSourceForm,
     SourceForm,
-    describe_schedule,
     version_of,
 )
 from chalk_flask.console.widgets.forms import ConsoleForm
 from chalk_flask.jobs import JobError
 from chalk_flask.roster.tenant_imports import find_import
 from chalk_flask.sources import SecretRequiredError, Source, SourceError, SourceStore, next_sync
+from chalk_flask.sources.schedule import describe_schedule
 
 __all__ = [
     "add_source",
@@ -122,7 +122,11 @@ def sync_source_now(source_name: str) -> ResponseReturnValue:
     except JobError as error:
         abort(409, format_sentence(error))
     if job.package != source_name:
-        flash("Another source of the tenant is being synced. This is its sync: start yours when it has ended.", "info")
+        flash(
+            "Your sync was not started, because the sync of another source is in progress. This page shows that one."
+            " Start yours when it has ended.",
+            "info",
+        )
     return redirect(url_for("console.show_import", import_id=job.id), 303)
 
 
@@ -150,7 +154,7 @@ def _find_source(name: str) -> Source:
 
 
 def _row(source: Source) -> Mapping[str, Any]:
-    """Return what the list shows of a source, and the outcome of its last sync."""
+    """Return the outcome of the last sync, for the list and the page of a source."""
     label, tone = STATE_BADGES.get(source.last_result or "", _NEVER)
     if source.failures:
         label, tone = _FAILED

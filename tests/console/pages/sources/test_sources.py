@@ -79,7 +79,9 @@ def test_secret_is_on_no_page(owner: Console) -> None:
         ({"url": ""}, "Enter the URL of the provider."),
         ({"url": f"{URL}?key=1"}, "must not have a query"),
         ({"client_id": ""}, "Enter the client id."),
+        ({"client_id": "c" * 256}, "Field cannot be longer than 255 characters."),
         ({"secret": ""}, "Enter the secret, or the bearer token."),
+        ({"secret": "s" * 4097}, "Field cannot be longer than 4096 characters."),
         ({"schedule": "at"}, "Enter the time."),
         ({"schedule": "at", "at": "24:00"}, "is not a time of day"),
         ({"full_days": "0"}, "Enter a number from 1 to 365."),
@@ -193,7 +195,7 @@ def test_second_sync_of_a_tenant_leads_to_the_first(owner: Console) -> None:
     store_of(owner).add("default", SourceRequest(name="other", url=URL, auth="bearer", secret="x"))
     owner.submit(PAGE, action=SYNC)
     page = owner.submit("/sources/other/overview", action="/sources/other/sync")
-    assert "Another source of the tenant is being synced." in visible_text(page.text)
+    assert "the sync of another source is in progress." in visible_text(page.text)
     jobs = owner.services.jobs.list_active("default")
     assert [job.package for job in jobs] == ["sis"]
 
