@@ -52,7 +52,7 @@ class CredentialStore(ABC, Generic[C]):
         body = control.get_many(self.collection, [key]).get(key) if key else None
         if not key or body is None:
             raise self.error(
-                f"there is no {self.kind} with the id {credential_id!r}; list the ids with `{self.kind} list`"
+                f"there is no {self.kind} with the id {credential_id!r}; `chalk-flask {self.kind} list` lists the ids"
             )
         return key, self.credential_class.parse(body)
 

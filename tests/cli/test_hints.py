@@ -52,6 +52,22 @@ def test_hint_does_not_repeat_a_password() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("args", "group"),
+    [
+        (("token", "rotate"), "token"),
+        (("client", "revoke"), "client"),
+        (("issuer", "remove"), "issuer"),
+        (("webhook", "show"), "webhook"),
+    ],
+)
+def test_unknown_id_names_the_list_of_the_same_store(args: tuple[str, ...], group: str, run: RunCommand) -> None:
+    run("import", SAMPLE, "--storage", "sqlite:///a.db")
+    rejected = run(*args, "nope", "--storage", "sqlite:///a.db")
+    assert rejected.code == 1
+    assert f"`chalk-flask {group} list --storage sqlite:///a.db`" in rejected.err
+
+
 def test_demo_names_the_command_that_serves_its_store(run: RunCommand) -> None:
     created = run("demo", "--no-serve", "--json", "--storage", "sqlite:///demo.db", "--data", "keys").json
     assert created["next"] == "chalk-flask serve --storage sqlite:///demo.db --data keys"

@@ -288,7 +288,8 @@ def find_webhook(snapshot: Snapshot, tenant: str, webhook_id: str) -> Subscripti
     body = snapshot.get_many(COLLECTION, [webhook_id]).get(webhook_id) if webhook_id else None
     if body is None:
         raise WebhookError(
-            f"tenant {tenant} has no webhook with the id {webhook_id[:MAX_QUOTED_LENGTH]!r}; `webhook list` lists them"
+            f"tenant {tenant} has no webhook with the id {webhook_id[:MAX_QUOTED_LENGTH]!r};"
+            " `chalk-flask webhook list` lists them"
         )
     return Subscription.from_dict(orjson.loads(body))
 
