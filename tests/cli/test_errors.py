@@ -13,7 +13,7 @@ from tests.cli.conftest import ENVIRON, SAMPLE, RunCommand
 
 @pytest.mark.parametrize(
     "args",
-    [["nonsense"], ["import"], ["check", "--nonsense"], ["token", "create"], ["demo", "--json"]],
+    [["nonsense"], ["import"], ["check", "--nonsense"], ["token", "create"]],
     ids=" ".join,
 )
 def test_usage_error_exits_with_2(args: list[str], run: RunCommand) -> None:
