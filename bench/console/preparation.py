@@ -26,6 +26,8 @@ from chalk_flask.outbox.event import build_message
 from chalk_flask.outbox.subscription import Subscription
 from chalk_flask.permissions.scopes import DEFAULT
 from chalk_flask.services import Services
+from chalk_flask.sources import SourceRequest, SourceStore
+from chalk_flask.sources.store import MAX_SOURCES
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import format_epoch_seconds
 from chalk_flask.webhooks import SsrfGuard, WebhookRequest, WebhookStore
@@ -67,6 +69,7 @@ def fill_store(storage: str, users: int) -> tuple[Accounts, dict[str, str]]:
         accounts, administrator = _create_administrators(services, marker)
         ids = {"administrator": administrator, "tenant": TENANT, **_create_credentials(services, marker)}
         ids |= _create_webhooks(store, data_folder(storage), int(users * DELIVERIES_PER_USER), marker)
+        ids |= _create_sources(store, data_folder(storage), marker)
         _record_events(store, int(users * EVENTS_PER_USER))
         for number in range(CREDENTIALS):
             TenantStore(store).create(f"district-{marker}-{number}")
@@ -116,6 +119,17 @@ def _create_webhooks(store: Backend, data: Path, count: int, marker: str) -> dic
         webhooks.pause(TENANT, created[-1].id)
     event = _queue_deliveries(store, created[0], count)
     return {"webhook": created[0].id, "event": event}
+
+
+def _create_sources(store: Backend, data: Path, marker: str) -> dict[str, str]:
+    """Add as many sources as a tenant can have, without a schedule."""
+    sources = SourceStore(store, SecretCipher(data))
+    names = [f"sis-{marker}-{number}" for number in range(MAX_SOURCES)]
+    for former in sources.list(TENANT):
+        sources.remove(TENANT, former.name)
+    for name in names:
+        sources.add(TENANT, SourceRequest(name=name, url="https://sis.example.org", auth="bearer", secret=PASSWORD))
+    return {"source": names[0]}
 
 
 def _queue_deliveries(store: Backend, webhook: Subscription, count: int) -> str:
