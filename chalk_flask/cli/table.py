@@ -23,7 +23,7 @@ _GAP: Final = (0, 2, 0, 0)
 
 _STATE_STYLES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("active", "committed", "delivered"), "green"),
-    **dict.fromkeys(("held", "paused", "pending", "not current"), "yellow"),
+    **dict.fromkeys(("held", "paused", "pending"), "yellow"),
     **dict.fromkeys(("disabled", "expired", "failed", "refused", "rejected", "revoked"), "red"),
 }
 """Colors of words that are a whole cell."""
