@@ -12,12 +12,14 @@ from typing import TypeAlias
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser
 
 from backends import Backend
 from chalk_flask import create_app
 from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.services import Services
 from tests.support.clock import FakeClock
+from tests.support.console.browser import launch_browser
 
 collect_ignore = ["data/thirdparty"]
 """The example of the backend guide is not installed here. tests/backends/test_thirdparty.py runs its tests."""
@@ -46,6 +48,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _without_chalk_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("CHALK_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The only browser of the run: Playwright cannot be started twice in one thread."""
+    with launch_browser() as browser:
+        yield browser
 
 
 class _OwnRecords(logging.Filter):

@@ -14,7 +14,7 @@ from chalk_flask import create_app
 from chalk_flask.web_pages.headers import CONTENT_SECURITY_POLICY
 from tests.conftest import services_of
 from tests.openapi.contract import demo_service
-from tests.support.console.browser import DESKTOP, PHONE, launch_browser
+from tests.support.console.browser import DESKTOP, PHONE
 
 PAGE_TIMEOUT_MILLISECONDS = 60_000
 """Maximum time until the page shows the document."""
@@ -55,8 +55,8 @@ def test_page_does_not_depend_on_the_console() -> None:
 
 
 @pytest.mark.slow
-def test_page_fits_the_screen_and_its_colors(tmp_path: Path) -> None:
-    with demo_service("memory", tmp_path) as (url, _), launch_browser() as browser:
+def test_page_fits_the_screen_and_its_colors(browser: Browser, tmp_path: Path) -> None:
+    with demo_service("memory", tmp_path) as (url, _):
         assert _background_of_operation(browser, url, DESKTOP, "light") == "rgba(0, 0, 0, 0)"
         assert _background_of_operation(browser, url, PHONE, "dark") == "rgb(28, 32, 34)"
 

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 
 from bench.district import write_package
 from tests.e2e.conftest import RunningService, run_command, serve
-from tests.support.console.browser import DESKTOP, Console, launch_browser
+from tests.support.console.browser import DESKTOP, Console
 
 USERS = 10_000
 NAME = "kim"
@@ -55,12 +55,6 @@ def _hold_package(folder: Path) -> None:
             lines = full.read(name).splitlines(keepends=True)
             archive.writestr(name, b"".join(lines[: len(lines) // 3] if name == "enrollments.csv" else lines))
     run_command(folder, "import", held, exit_code=3)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with launch_browser() as browser:
-        yield browser
 
 
 @pytest.fixture
