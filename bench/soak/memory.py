@@ -1,37 +1,52 @@
-"""Memory of a service: the sum over its process and all descendants."""
+"""Memory of a service: its serving processes, and beside them the processes that run imports."""
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import median
 from typing import Final
 
 from bench.servers import process_family
 
-__all__ = ["MemorySample", "memory_slope", "sampling_memory"]
+__all__ = ["MemorySample", "MemoryTrend", "fit_trend", "measure_memory", "period_floors", "sampling_memory"]
 
 INTERVAL_SECONDS: Final = 2.0
-MAX_PERIODS: Final = 30
-"""Number of periods of equal length whose medians the slope is computed from, at most."""
+PERIODS: Final = 30
+"""Number of periods of equal length whose minima the trend is computed from."""
 
 
 @dataclass(frozen=True)
 class MemorySample:
-    """Seconds since the start, number of processes, and their memory in MiB.
+    """Seconds since the start, number of serving processes, and memory in MiB.
 
-    `resident` counts a shared page in each process, `proportional` divides it by the number of processes (PSS).
+    Shared pages are divided by the number of processes that share them (PSS). `serving` is the memory of the supervisor
+    and its serving processes, and `others` that of the processes that run imports.
     """
 
     seconds: float
     processes: int
-    resident: float
-    proportional: float
+    serving: float
+    others: float
+
+
+@dataclass(frozen=True)
+class MemoryTrend:
+    """Line through the memory over time: MiB per second, and MiB at the start of the measurement."""
+
+    slope: float
+    start: float
+
+    def at(self, seconds: float) -> float:
+        """Return the memory in MiB at a time."""
+        return self.start + self.slope * seconds
 
 
 @contextmanager
@@ -42,7 +57,7 @@ def sampling_memory(pid: int, started: float) -> Iterator[list[MemorySample]]:
 
     def sample() -> None:
         while not finished.wait(INTERVAL_SECONDS if samples else 0):
-            samples.append(_measure_memory(pid, time.perf_counter() - started))
+            samples.append(measure_memory(pid, time.perf_counter() - started))
 
     thread = threading.Thread(target=sample)
     thread.start()
@@ -53,29 +68,44 @@ def sampling_memory(pid: int, started: float) -> Iterator[list[MemorySample]]:
         thread.join()
 
 
-def memory_slope(samples: list[MemorySample]) -> tuple[float, float]:
-    """Return the growth of the proportional memory in MiB per second, and its mean in MiB.
+def period_floors(samples: Sequence[MemorySample]) -> list[tuple[float, float]]:
+    """Return the time and size of the least memory of the serving processes in each period.
 
-    The slope is a regression over the medians of periods, because a process that runs an import lives for seconds only.
+    Samples beside an import are left out: the serving processes then use memory for its requests, and share pages with
+    it. A period without other samples has no floor. If an import was running all the time, its samples count.
     """
-    size = max(1, len(samples) // MAX_PERIODS)
-    periods = [samples[start : start + size] for start in range(0, len(samples) - size + 1, size)]
-    times = [median(sample.seconds for sample in period) for period in periods]
-    sizes = [median(sample.proportional for sample in period) for period in periods]
-    slope = linear_regression(times, sizes).slope if len(periods) > 1 else 0.0
-    return slope, sum(sizes) / len(sizes)
+    counted = [sample for sample in samples if not sample.others] or samples
+    begin, length = samples[0].seconds, (samples[-1].seconds - samples[0].seconds) / PERIODS or 1.0
+    periods: dict[int, list[tuple[float, float]]] = {}
+    for sample in counted:
+        number = min(int((sample.seconds - begin) / length), PERIODS - 1)
+        periods.setdefault(number, []).append((sample.serving, sample.seconds))
+    return [(seconds, size) for size, seconds in map(min, periods.values())]
 
 
-def _measure_memory(pid: int, seconds: float) -> MemorySample:
-    sizes = [size for process in process_family(pid) if (size := _process_memory(process))]
-    return MemorySample(seconds, len(sizes), sum(size[0] for size in sizes), sum(size[1] for size in sizes))
+def fit_trend(floors: Sequence[tuple[float, float]]) -> MemoryTrend:
+    """Return the Theil-Sen line through the floors: its slope is the median of the slopes of all pairs."""
+    slopes = [(size - former_size) / (at - former) for (former, former_size), (at, size) in combinations(floors, 2)]
+    slope = median(slopes) if slopes else 0.0
+    return MemoryTrend(slope, median(size - slope * at for at, size in floors))
 
 
-def _process_memory(pid: int) -> tuple[float, float] | None:
-    """Return the resident and the proportional memory in MiB, or None if the process has ended."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    except OSError:
-        return None
-    sizes = {name: int(size) / 1024 for name, size in re.findall(r"^(Rss|Pss): +(\d+) kB", text, re.MULTILINE)}
-    return (sizes["Rss"], sizes["Pss"]) if len(sizes) == 2 else None
+def measure_memory(pid: int, seconds: float) -> MemorySample:
+    """Measure the memory now. A process that runs an import has a session of its own."""
+    session, serving, others = os.getsid(pid), [], 0.0
+    for process in process_family(pid):
+        with suppress(OSError):  # The process has ended.
+            size = _proportional_memory(process)
+            if os.getsid(process) == session:
+                serving.append(size)
+            else:
+                others += size
+    return MemorySample(seconds, len(serving), sum(serving), others)
+
+
+def _proportional_memory(pid: int) -> float:
+    """Return the memory of a process in MiB. Raises OSError if it has ended."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    if not (match := re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)):
+        raise ProcessLookupError(pid)
+    return int(match[1]) / 1024

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bench.servers import BenchmarkError
-from bench.soak.memory import MemorySample
+from bench.soak.memory import MemorySample, fit_trend, period_floors
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["check_plot_library", "write_plot"]
 
@@ -26,15 +29,12 @@ def check_plot_library() -> None:
 def write_plot(
     path: Path, samples: Sequence[MemorySample], reads: Sequence[tuple[float, float]], warm_up_seconds: float
 ) -> None:
-    """Write the plot as PNG. The time before `warm_up_seconds` is shaded."""
+    """Write the plot as PNG. The time before `warm_up_seconds` is shaded, and has no part in the line."""
     from matplotlib.figure import Figure as Picture
 
     picture = Picture(figsize=(9, 6), layout="constrained")
     memory, times = picture.subplots(2, 1, sharex=True)
-    minutes = [sample.seconds / 60 for sample in samples]
-    memory.plot(minutes, [sample.resident for sample in samples], label="resident (RSS)", color="#b0b7c3", lw=0.8)
-    memory.plot(minutes, [sample.proportional for sample in samples], label="proportional (PSS)", color="#1f5fa8")
-    memory.set(ylabel="MiB, all processes", ylim=(0, None), title="Memory and response times under mixed load")
+    _draw_memory(memory, samples, warm_up_seconds)
     for share, color in ((0.5, "#1f5fa8"), (0.99, "#c2571a")):
         points = _percentiles(reads, share)
         times.plot([at / 60 for at, _ in points], [ms for _, ms in points], label=f"p{share * 100:g}", color=color)
@@ -44,6 +44,20 @@ def write_plot(
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
     picture.savefig(path, format="png", dpi=100)
+
+
+def _draw_memory(axes: Axes, samples: Sequence[MemorySample], warm_up_seconds: float) -> None:
+    """Draw the memory with and without imports, and the line through its floors after the warm-up."""
+    minutes = [sample.seconds / 60 for sample in samples]
+    everything = [sample.serving + sample.others for sample in samples]
+    axes.plot(minutes, everything, label="with processes that import", color="#b0b7c3", lw=0.8)
+    axes.plot(minutes, [sample.serving for sample in samples], label="serving processes", color="#1f5fa8", lw=1)
+    floors = period_floors([sample for sample in samples if sample.seconds >= warm_up_seconds] or samples[-1:])
+    trend, ends = fit_trend(floors), (warm_up_seconds, samples[-1].seconds)
+    label = f"floor: {trend.slope * 600:+.2f} MiB per 10 minutes"
+    axes.plot([at / 60 for at, _ in floors], [size for _, size in floors], ".", color="#c2571a")
+    axes.plot([at / 60 for at in ends], [trend.at(at) for at in ends], label=label, color="#c2571a")
+    axes.set(ylabel="MiB (PSS)", ylim=(0, None), title="Memory and response times under mixed load")
 
 
 def _percentiles(reads: Sequence[tuple[float, float]], share: float) -> list[tuple[float, float]]:

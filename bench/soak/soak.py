@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from bench.district import write_delta, write_package
 from bench.figures import Figure
 from bench.servers import CHALK, BenchmarkError, Server, chalk_server, counting_receiver, run_command
 from bench.soak.clients import ClientResults, running_clients
-from bench.soak.memory import MemorySample, memory_slope, sampling_memory
+from bench.soak.memory import MemorySample, fit_trend, period_floors, sampling_memory
 from bench.soak.plot import check_plot_library, write_plot
 
 __all__ = ["measure_soak"]
@@ -24,7 +25,7 @@ SLOPE_SECONDS: Final = 600
 def measure_soak(
     storage: str, users: int, folder: Path, minutes: float, options: Sequence[str], plot: Path | None
 ) -> Iterator[Figure]:
-    """Yield the slope of the memory, its mean, the 99th percentile of reads, and the failed requests.
+    """Yield the slope of the memory, its size, the 99th percentile of reads, and the failed requests.
 
     `options` are further options of `chalk-flask serve`. The first third of the time fills caches and is not counted.
     """
@@ -69,21 +70,23 @@ def _uploader(storage: str, server: Server) -> Server:
 
 def _figures(samples: list[MemorySample], results: ClientResults, deliveries: int, minutes: float) -> Iterator[Figure]:
     begin = minutes * 60 * WARM_UP_SHARE
-    counted = [sample for sample in samples if sample.seconds >= begin] or samples[-1:]
+    yield from _memory_figures(samples, begin)
     durations = sorted(seconds for at, seconds in results.reads if at >= begin)
     if not durations:
         raise BenchmarkError(f"no read got a response: {results.failures[:3]}")
-    slope, mean = memory_slope(counted)
-    note = (
-        f"% of memory per 10 minutes: {slope * SLOPE_SECONDS:+.2f} MiB of {mean:.0f}, from minute {begin / 60:.3g} on"
-    )
-    yield Figure("soak.slope", slope * SLOPE_SECONDS / mean * 100, note)
-    peak = max(sample.proportional for sample in samples)
-    note = f"MiB of {min(sample.processes for sample in counted)} processes; {peak:.0f} at the peak beside an import"
-    yield Figure("soak.memory", mean, note)
-    half = durations[len(durations) // 2] * 1e3
-    note = f"ms, 99th percentile of {len(results.reads):,} reads; median {half:.1f} ms"
+    note = f"ms, 99th percentile of {len(durations):,} reads; median {durations[len(durations) // 2] * 1e3:.1f} ms"
     yield Figure("soak.p99", durations[int(len(durations) * 0.99)] * 1e3, note)
     work = f"{results.streams} streams, {results.writes} writes, {results.imports} imports, {deliveries:,} deliveries"
     first = f"; the first: {results.failures[0]}" if results.failures else ""
     yield Figure("soak.failed", len(results.failures), f"requests beside {work}{first}")
+
+
+def _memory_figures(samples: list[MemorySample], begin: float) -> Iterator[Figure]:
+    """Yield the slope and the size of the memory between imports, from a time in seconds on."""
+    floors = period_floors([sample for sample in samples if sample.seconds >= begin] or samples[-1:])
+    growth, size = fit_trend(floors).slope * SLOPE_SECONDS, median(size for _, size in floors)
+    note = f"% of memory per 10 minutes: {growth:+.2f} MiB of {size:.0f}, from minute {begin / 60:.3g} on"
+    yield Figure("soak.slope", growth / size * 100, note)
+    peak = max(sample.serving + sample.others for sample in samples)
+    note = f"MiB of {samples[-1].processes} processes between imports; {peak:.0f} at the peak beside an import"
+    yield Figure("soak.memory", size, note)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +20,7 @@ from bench.rivals.contestants import QUESTIONS, own_requests
 from bench.rivals.data import choose_sample, count_records, write_datasette, write_json_server
 from bench.rivals.installation import install_rivals
 from bench.servers import BenchmarkError, Server, baseline_server
-from bench.soak.memory import MemorySample, memory_slope
+from bench.soak.memory import MemorySample, fit_trend, measure_memory, period_floors
 from tests.repository.test_bench import run_benchmark
 
 USERS = [
@@ -105,11 +108,49 @@ def test_records_are_counted_in_each_format() -> None:
         count_records(b'{"error":"no such table"}')
 
 
-def test_slope_of_memory_ignores_short_processes() -> None:
-    sizes = [100 + seconds / 600 + (200 if seconds % 60 < 8 else 0) for seconds in range(0, 1200, 2)]
-    samples = [MemorySample(2.0 * number, 3, size * 2, size) for number, size in enumerate(sizes)]
-    slope, mean = memory_slope(samples)
-    assert (round(slope * 600, 2), round(mean)) == (1, 101)
+@pytest.mark.parametrize("growth", [0.0, 1.0, -1.0, 8.0])
+def test_slope_is_that_of_serving_processes_between_imports(growth: float) -> None:
+    # Imports take 9 seconds of each minute at first and 90 seconds of two at last. Meanwhile the service needs more.
+    choice, samples = random.Random(7), []
+    for seconds in range(0, 1200, 2):
+        imports = seconds % 60 < 9 if seconds < 600 else seconds % 120 < 90
+        size = 150 + 1.5 * growth * seconds / 600 + choice.expovariate(0.5)
+        samples.append(MemorySample(seconds, 3, size + (12 if imports else 0), 80.0 if imports else 0.0))
+    trend = fit_trend(period_floors(samples))
+    assert trend.slope * 600 / 1.5 == pytest.approx(growth, abs=0.2)
+    assert trend.at(600) == pytest.approx(150 + 1.5 * growth, abs=1)
+
+
+def test_one_leap_of_memory_is_no_growth() -> None:
+    samples = [MemorySample(seconds, 3, 150.0 if seconds < 1000 else 160.0, 0.0) for seconds in range(0, 1200, 2)]
+    assert fit_trend(period_floors(samples)).slope == 0
+
+
+def test_memory_beside_imports_counts_if_there_is_no_other() -> None:
+    samples = [MemorySample(2.0 * number, 3, 150.0, 80.0) for number in range(100)]
+    assert fit_trend(period_floors(samples)).at(100) == 150
+    assert period_floors(samples[:1]) == [(0, 150)]
+
+
+def test_memory_of_imports_is_measured_apart() -> None:
+    program = """
+import subprocess, sys
+sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+children = [subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True)]
+print(flush=True)
+sys.stdin.read()
+for child in children:
+    child.kill()
+    child.wait()
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        sample = measure_memory(process.pid, 3.0)
+        process.communicate()
+    assert (sample.seconds, sample.processes) == (3, 2)
+    assert sample.serving > sample.others > 0
 
 
 def test_missed_comparison_is_reported() -> None:
