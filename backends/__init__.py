@@ -33,7 +33,7 @@ from backends.base import (
     Value,
 )
 from backends.batching import RecordId, batched, batched_by_size, read_first, read_in_parts
-from backends.copy import CONTROL, COPY_MARKER, check_complete, copy_store
+from backends.copy import CONTROL, COPY_MARKER, OnProgress, check_complete, copy_store
 from backends.errors import (
     BackupUnsupportedError,
     DamagedStoreError,
@@ -96,6 +96,7 @@ __all__ = [
     "Move",
     "NewerStoreError",
     "Not",
+    "OnProgress",
     "Operator",
     "Or",
     "OrderBy",

@@ -31,8 +31,11 @@ COPY_MARKER = Collection("unfinished", bumps_revision=False)
 Counts: TypeAlias = dict[str, dict[str, int]]
 """Number of records by tenant and collection, without zeros."""
 
-OnProgress: TypeAlias = Callable[[str, int], None]
-"""Callback that receives a collection and the number of its records that are copied so far."""
+OnProgress: TypeAlias = Callable[[str, int, int | None], None]
+"""Called with a phase, the number of records or rows done, and the expected number; None if it is unknown.
+
+The phase of a copy is the name of a collection. It is called once per 1,000 records or rows.
+"""
 
 _MARKER_KEY = "copy"
 _PROGRESS_INTERVAL_RECORDS = 1000
@@ -40,7 +43,7 @@ _DELETE_BATCH_SIZE = 50_000
 
 
 def copy_store(
-    source: Backend, target: Backend, *, restart: bool = False, progress: OnProgress | None = None
+    source: Backend, target: Backend, *, restart: bool = False, on_progress: OnProgress | None = None
 ) -> Counts:
     """Copy every record of every tenant and return the numbers of records.
 
@@ -53,7 +56,7 @@ def copy_store(
     Raises StoreNotEmptyError or IncompleteCopyError before the first write, and the errors of the stores.
     """
     with closing(source.write(CONTROL)):
-        copy = _Copy(source, target, progress)
+        copy = _Copy(source, target, on_progress)
         copy.start(restart)
         tenants = [*(name for name in source.tenants() if name != CONTROL), CONTROL]
         return {name: counts for name in tenants if (counts := copy.copy_tenant(name))}
@@ -77,7 +80,7 @@ def _read_marker(store: Backend) -> bytes | None:
 class _Copy:
     source: Backend
     target: Backend
-    progress: OnProgress | None
+    on_progress: OnProgress | None
     marker: Record = field(default_factory=lambda: Record(_MARKER_KEY, json.dumps(os.urandom(8).hex()).encode()))
 
     def start(self, restart: bool) -> None:
@@ -112,8 +115,8 @@ class _Copy:
         for record in filter(owner.is_record_copied, records) if owner.is_record_copied else records:
             yield record._replace(values=limit_dynamic_values(record.values, owner))
             counts[collection] += 1
-            if self.progress and counts[collection] % _PROGRESS_INTERVAL_RECORDS == 0:
-                self.progress(collection, counts[collection])
+            if self.on_progress and counts[collection] % _PROGRESS_INTERVAL_RECORDS == 0:
+                self.on_progress(collection, counts[collection], None)
 
     def _delete_records(self, tenant: str) -> None:
         with self.target.write(tenant) as transaction:

@@ -20,7 +20,7 @@ from chalk_flask.oneroster.csv.tolerances import SYNONYM_WORDS, TOLERANCES
 from chalk_flask.oneroster.schemas import RESOURCES
 from chalk_flask.oneroster.vocabularies import NULL_WORDS
 from chalk_flask.openapi.responses import STATUS_REASONS
-from chalk_flask.settings import SETTINGS, Section, example_toml
+from chalk_flask.settings import SETTINGS, SettingSection, example_toml
 from docs.package_format import package_page
 
 __all__ = ["PAGES", "api_page", "cli_page", "logs_page", "settings_page", "write_pages"]
@@ -227,7 +227,7 @@ def cli_page() -> str:
 def settings_page() -> str:
     """Return the page with every setting, its default and its meaning."""
     lines = [_SETTINGS_HEAD]
-    for section in Section:
+    for section in SettingSection:
         settings = [setting for setting in SETTINGS if setting.info.section == section]
         rows = [(f"`{setting.name}`", _code(str(setting.default).lower()), setting.help) for setting in settings]
         lines += [f"## {section}\n", *_table(("Setting", "Default", "Meaning"), rows), ""]

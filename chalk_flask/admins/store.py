@@ -34,7 +34,7 @@ __all__ = [
 
 MAX_CACHED_ADMINISTRATORS = 1024
 
-Change: TypeAlias = Callable[[Transaction, Administrator], Administrator]
+ApplyChange: TypeAlias = Callable[[Transaction, Administrator], Administrator]
 """Function that returns the changed administrator. It may also write other records in the transaction."""
 
 
@@ -114,7 +114,7 @@ class AdministratorStore:
         """
         set_password = self._password_change(administrator_id, password, disable_totp=disable_totp)
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            changed = self._change(control, administrator_id, set_password)
+            changed = self._apply_change(control, administrator_id, set_password)
             self._record(control, "administrator.changed", changed, change="password", totp=changed.uses_totp, by=by)
         return changed
 
@@ -125,7 +125,7 @@ class AdministratorStore:
         """
         set_password = self._password_change(administrator_id, password, except_hash=except_hash)
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            changed = self._change(control, administrator_id, set_password)
+            changed = self._apply_change(control, administrator_id, set_password)
             self._record(control, "administrator.changed", changed, change="password", by=administrator_id)
         return changed
 
@@ -142,7 +142,7 @@ class AdministratorStore:
             return replace(administrator, role=role)
 
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            changed = self._change(control, administrator_id, change)
+            changed = self._apply_change(control, administrator_id, change)
             self._record(control, "administrator.changed", changed, change="role", role=role, by=by)
         return changed
 
@@ -191,7 +191,7 @@ class AdministratorStore:
             )
 
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            changed = self._change(control, administrator_id, change)
+            changed = self._apply_change(control, administrator_id, change)
             self._record(control, "administrator.changed", changed, change="totp", totp=True, by=administrator_id)
         return codes
 
@@ -199,7 +199,9 @@ class AdministratorStore:
         """Stop requiring one-time codes, and delete the secret and the recovery codes."""
         author = by or administrator_id
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            changed = self._change(control, administrator_id, lambda _, administrator: _without_totp(administrator))
+            changed = self._apply_change(
+                control, administrator_id, lambda _, administrator: _without_totp(administrator)
+            )
             self._record(control, "administrator.changed", changed, change="totp", totp=False, by=author)
         return changed
 
@@ -216,7 +218,7 @@ class AdministratorStore:
             return _with_recovery_codes(administrator, codes)
 
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
-            changed = self._change(control, administrator_id, change)
+            changed = self._apply_change(control, administrator_id, change)
             self._record(control, "administrator.changed", changed, change="recovery_codes", by=administrator_id)
         return codes
 
@@ -250,7 +252,7 @@ class AdministratorStore:
 
     def _password_change(
         self, administrator_id: str, password: str, *, disable_totp: bool = False, except_hash: str | None = None
-    ) -> Change:
+    ) -> ApplyChange:
         """Return the change that sets a password. The slow hash is computed now, before the transaction."""
         with self._store.read(CONTROL) as control:
             name = _require_local(_require(control, administrator_id)).name
@@ -264,7 +266,7 @@ class AdministratorStore:
         return change
 
     @staticmethod
-    def _change(control: Transaction, administrator_id: str, change: Change) -> Administrator:
+    def _apply_change(control: Transaction, administrator_id: str, change: ApplyChange) -> Administrator:
         administrator = change(control, _require_local(_require(control, administrator_id)))
         control.put(COLLECTION, [administrator.to_record()])
         return administrator

@@ -11,7 +11,7 @@ import click
 
 from backends import Backend
 from chalk_flask.cli.errors import CommandError
-from chalk_flask.settings import SETTINGS, Section, Setting, Settings, load_settings, parse_setting
+from chalk_flask.settings import SETTINGS, Setting, Settings, SettingSection, load_settings, parse_setting
 from chalk_flask.settings.setting_type import Value, without_passwords
 
 __all__ = [
@@ -189,7 +189,7 @@ class SettingsCommand(click.Command):
     `--help-all` explains all of them, by section.
     """
 
-    _EXPLAINED = (Section.STORE, Section.SERVER)
+    _EXPLAINED = (SettingSection.STORE, SettingSection.SERVER)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -209,7 +209,7 @@ class SettingsCommand(click.Command):
         settings = [option for option in options if isinstance(option, _SettingOption)]
         others = [option for option in options if not isinstance(option, _SettingOption)]
         _write_options(ctx, formatter, "Options", others)
-        sections = {section: [o for o in settings if o.setting.info.section == section] for section in Section}
+        sections = {section: [o for o in settings if o.setting.info.section == section] for section in SettingSection}
         is_complete = ctx.meta.get(_COMPLETE_HELP, False)
         for section, found in sections.items():
             if is_complete or section in self._EXPLAINED:
@@ -249,7 +249,7 @@ class _SettingType(click.ParamType):  # type: ignore[type-arg]  # not generic be
         """Return the valid words that begin like the text, or let the shell complete a path."""
         from click.shell_completion import CompletionItem
 
-        if self._setting.info.section == Section.STORE:
+        if self._setting.info.section == SettingSection.STORE:
             return [CompletionItem(incomplete, type="file")]
         return [CompletionItem(word) for word in _words(self._setting) if word.startswith(incomplete)]
 
@@ -270,9 +270,9 @@ def _write_options(
             formatter.write_dl(records)
 
 
-def _write_names(formatter: click.HelpFormatter, sections: Mapping[Section, Sequence[click.Option]]) -> None:
+def _write_names(formatter: click.HelpFormatter, sections: Mapping[SettingSection, Sequence[click.Option]]) -> None:
     """Write the names of options by section, without a line break within a name."""
-    indent = max(map(len, Section)) + 4
+    indent = max(map(len, SettingSection)) + 4
     rows = []
     for section, options in sections.items():
         names = ", ".join(option.opts[0] for option in options)

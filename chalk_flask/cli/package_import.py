@@ -114,7 +114,7 @@ def run_import(
     """
     from chalk_flask.roster import tenant_imports
 
-    with tenant_errors(), nullcontext() if quiet else progress_line() as progress:
+    with tenant_errors(), nullcontext() if quiet else progress_line() as on_progress:
         return tenant_imports.run_import(
             store,
             settings,
@@ -123,7 +123,7 @@ def run_import(
             choices or tenant_imports.ImportChoices(),
             requested_by=current_user() if requested_by is None else requested_by,
             dry_run=dry_run,
-            progress=progress,
+            on_progress=on_progress,
             csv_file=csv_file,
             name=name or path.name or path.resolve().name,
         )

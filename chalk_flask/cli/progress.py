@@ -6,20 +6,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
     from rich.progress import Progress as ProgressBar
     from rich.progress import TaskID
 
-__all__ = ["Progress", "progress_line"]
+    from backends import OnProgress
 
-
-class Progress(Protocol):
-    """Function that redraws the line."""
-
-    def __call__(self, phase: str, rows: int, total: int | None = None, /) -> None:
-        """Show a phase, its number of rows so far, and the expected number, from which the percentage follows."""
+__all__ = ["progress_line"]
 
 
 REDRAW_SECONDS: Final = 0.1
@@ -27,7 +22,7 @@ REDRAW_SECONDS: Final = 0.1
 
 
 @contextmanager
-def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
+def progress_line(stream: TextIO | None = None) -> Iterator[OnProgress | None]:
     """Yield a function that redraws one line. The line is cleared at the end.
 
     Yields None if stderr (or the stream) is not a terminal. The environment variable NO_COLOR switches colors off.
@@ -66,7 +61,7 @@ class _PhaseProgress:
         self._phase = ""
         self._since = self._drawn = 0.0
 
-    def show(self, phase: str, rows: int, total: int | None = None, /) -> None:
+    def show(self, phase: str, row_count: int, expected_count: int | None) -> None:
         """Redraw the line, if it is another phase or some time has passed."""
         now = time.monotonic()
         if phase == self._phase and now - self._drawn < REDRAW_SECONDS:
@@ -77,9 +72,9 @@ class _PhaseProgress:
         assert self._task is not None
         self._bar.update(
             self._task,
-            completed=rows,
-            total=None if total is None else max(total, rows),
-            rows=_rows_text(rows, now - self._since),
+            completed=row_count,
+            total=None if expected_count is None else max(expected_count, row_count),
+            rows=_rows_text(row_count, now - self._since),
             refresh=True,
         )
 

@@ -140,18 +140,18 @@ def _run_again(context: click.Context, assignment: Assignment) -> None:
     context.command.main([*context.meta[ARGUMENTS]], prog_name=context.info_name, obj=assignment)
 
 
-def _share_metrics(own_folder: Path, number: int) -> str | None:
+def _try_to_share_metrics(own_folder: Path, number: int) -> str | None:
     """Write the metrics of this process to the folder of the service. Return the reason if that is impossible.
 
     The roster can be read while the disk is full, so the process then serves with metrics of its own.
     """
-    from chalk_flask.metrics import FOLDER_VARIABLE, share_numbers
+    from chalk_flask.metrics import FOLDER_VARIABLE, share_metrics
 
     # In a folder of the operator, another service may use the same numbers.
     if os.environ.get(FOLDER_VARIABLE) != str(own_folder):
         return None
     try:
-        share_numbers(own_folder, number)
+        share_metrics(own_folder, number)
     except OSError as error:
         del os.environ[FOLDER_VARIABLE]
         return f"the folder {own_folder} cannot be written: {error.strerror}: free space, and restart the service"
@@ -168,7 +168,7 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
     standby = StandbyListeners(assignment.other_listeners)
     supervisor = assignment.connect()
     supervisor.watch(on_cover=standby.select)
-    reason = _share_metrics(_own_metrics_folder(settings_from_options(options)), assignment.number)
+    reason = _try_to_share_metrics(_own_metrics_folder(settings_from_options(options)), assignment.number)
     watches_worker = assignment.slot == 0  # the log of one process is enough
     with open_service(options, with_worker=with_worker, watches_worker=watches_worker) as (app, services):
         services.metrics.supervisor_pid = os.getppid()

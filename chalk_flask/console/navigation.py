@@ -11,12 +11,12 @@ from flask import request, url_for
 from chalk_flask.admins.roles import Permission
 from chalk_flask.console.context import signed_in
 
-__all__ = ["NAVIGATION", "NavigationGroup", "NavigationLink", "Section", "navigation_groups", "section_url"]
+__all__ = ["NAVIGATION", "NavigationEntry", "NavigationGroup", "NavigationLink", "navigation_groups", "section_url"]
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """Section of the console. `icon` is a name in the macro `icon`.
+class NavigationEntry:
+    """Section of the console in the sidebar. `icon` is a name in the macro `icon`.
 
     `path` is the beginning of the paths whose pages belong to the section, so that its link is marked as current.
     """
@@ -29,20 +29,20 @@ class Section:
     icon: str
 
 
-NAVIGATION: tuple[Section, ...] = (
-    Section("Roster", "Dashboard", "show_dashboard", "/", Permission.DASHBOARD_VIEW, "dashboard"),
-    Section("Roster", "Imports", "list_imports", "/imports", Permission.IMPORTS_VIEW, "import"),
-    Section("Roster", "Sources", "list_sources", "/sources", Permission.SOURCES_VIEW, "source"),
-    Section("Roster", "Roster", "browse_roster", "/roster", Permission.ROSTER_VIEW, "people"),
-    Section("Roster", "Data quality", "show_quality", "/quality", Permission.ROSTER_VIEW, "check"),
-    Section("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
-    Section("Access", "OAuth clients", "list_clients", "/settings/clients", Permission.CREDENTIALS_VIEW, "app"),
-    Section("Access", "Issuers", "list_issuers", "/settings/issuers", Permission.CREDENTIALS_VIEW, "issuer"),
-    Section("Access", "API explorer", "list_operations", "/explorer", Permission.EXPLORER_USE, "explorer"),
-    Section("Access", "Webhooks", "list_webhooks", "/webhooks", Permission.WEBHOOKS_VIEW, "webhook"),
-    Section("Administration", "Audit log", "show_audit_log", "/audit", Permission.AUDIT_VIEW, "audit"),
-    Section("Administration", "Settings", "show_settings", "/settings", Permission.SETTINGS_MANAGE, "settings"),
-    Section(
+NAVIGATION: tuple[NavigationEntry, ...] = (
+    NavigationEntry("Roster", "Dashboard", "show_dashboard", "/", Permission.DASHBOARD_VIEW, "dashboard"),
+    NavigationEntry("Roster", "Imports", "list_imports", "/imports", Permission.IMPORTS_VIEW, "import"),
+    NavigationEntry("Roster", "Sources", "list_sources", "/sources", Permission.SOURCES_VIEW, "source"),
+    NavigationEntry("Roster", "Roster", "browse_roster", "/roster", Permission.ROSTER_VIEW, "people"),
+    NavigationEntry("Roster", "Data quality", "show_quality", "/quality", Permission.ROSTER_VIEW, "check"),
+    NavigationEntry("Access", "API tokens", "list_tokens", "/settings/api-tokens", Permission.CREDENTIALS_VIEW, "key"),
+    NavigationEntry("Access", "OAuth clients", "list_clients", "/settings/clients", Permission.CREDENTIALS_VIEW, "app"),
+    NavigationEntry("Access", "Issuers", "list_issuers", "/settings/issuers", Permission.CREDENTIALS_VIEW, "issuer"),
+    NavigationEntry("Access", "API explorer", "list_operations", "/explorer", Permission.EXPLORER_USE, "explorer"),
+    NavigationEntry("Access", "Webhooks", "list_webhooks", "/webhooks", Permission.WEBHOOKS_VIEW, "webhook"),
+    NavigationEntry("Administration", "Audit log", "show_audit_log", "/audit", Permission.AUDIT_VIEW, "audit"),
+    NavigationEntry("Administration", "Settings", "show_settings", "/settings", Permission.SETTINGS_MANAGE, "settings"),
+    NavigationEntry(
         "Administration",
         "Administrators",
         "list_administrators",
@@ -50,8 +50,8 @@ NAVIGATION: tuple[Section, ...] = (
         Permission.ADMINISTRATORS_MANAGE,
         "user",
     ),
-    Section("Administration", "Tenants", "list_tenants", "/tenants", Permission.TENANTS_VIEW, "tenants"),
-    Section("Administration", "About", "show_about", "/about", Permission.DASHBOARD_VIEW, "info"),
+    NavigationEntry("Administration", "Tenants", "list_tenants", "/tenants", Permission.TENANTS_VIEW, "tenants"),
+    NavigationEntry("Administration", "About", "show_about", "/about", Permission.DASHBOARD_VIEW, "info"),
 )
 """Sections in the order of the sidebar. Rows of one group follow each other.
 
@@ -98,7 +98,7 @@ def section_url(path: str) -> str:
     return next((url_for(f"console.{section.endpoint}") for section in visible), "")
 
 
-def _link(section: Section, current: str) -> NavigationLink:
+def _link(section: NavigationEntry, current: str) -> NavigationLink:
     return NavigationLink(section.label, url_for(f"console.{section.endpoint}"), section.icon, section.path == current)
 
 

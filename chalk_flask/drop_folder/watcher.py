@@ -232,7 +232,7 @@ class DropFolderWatcher:
                 self._choices,
                 run=package.run,
                 requested_by=self._requested_by,
-                progress=self._check_stopping,
+                on_progress=self._check_stopping,
             )
         except (_StopRequestedError, StorageError, TenantError, OSError):
             package.forget_starts()

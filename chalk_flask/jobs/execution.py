@@ -16,7 +16,7 @@ from chalk_flask.jobs.lifecycle import JobSupersededError
 from chalk_flask.jobs.progress import ProgressWriter
 from chalk_flask.jobs.record import Job
 from chalk_flask.jobs.store import JobStore
-from chalk_flask.roster.imports import Progress
+from chalk_flask.roster.imports import OnProgress
 from chalk_flask.roster.imports.approval import ApprovalError
 from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.tenant_imports import approve_import, run_import
@@ -36,7 +36,9 @@ class StopRequestedError(Exception):
     """Signal of a progress callback: the job must end without a result, because the service stops."""
 
 
-def execute(store: Backend, settings: Settings, jobs: JobStore, job: Job, on_progress: Progress | None = None) -> None:
+def execute(
+    store: Backend, settings: Settings, jobs: JobStore, job: Job, on_progress: OnProgress | None = None
+) -> None:
     """Run a job that was started, and store its result or its failure.
 
     `on_progress` is called like the progress callback of an import. Raises StopRequestedError if the callback does, and
@@ -61,7 +63,7 @@ def execute(store: Backend, settings: Settings, jobs: JobStore, job: Job, on_pro
         jobs.remove_files(stored)  # the service that started this process may have been killed
 
 
-def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, progress: Progress) -> ImportReport:
+def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, on_progress: OnProgress) -> ImportReport:
     on_result = partial(_finish, jobs, job)
     if job.kind == "approve":
         assert job.run is not None
@@ -71,7 +73,7 @@ def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, progress:
             job.tenant,
             job.run,
             requested_by=job.requested_by,
-            progress=progress,
+            on_progress=on_progress,
             on_result=on_result,
         )
     if job.kind == "sync":
@@ -81,7 +83,7 @@ def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, progress:
             job.tenant,
             job.package,
             requested_by=job.requested_by,
-            progress=progress,
+            on_progress=on_progress,
             on_result=on_result,
         )
     return run_import(
@@ -93,22 +95,22 @@ def _run(store: Backend, settings: Settings, jobs: JobStore, job: Job, progress:
         name=job.package,
         requested_by=job.requested_by,
         dry_run=job.kind == "dry_run",
-        progress=progress,
+        on_progress=on_progress,
         on_result=on_result,
     )
 
 
-def _progress_callback(jobs: JobStore, job: Job, on_progress: Progress | None) -> Progress:
+def _progress_callback(jobs: JobStore, job: Job, on_progress: OnProgress | None) -> OnProgress:
     """Return a callback that writes the progress of the job, and calls `on_progress`."""
     make_private_folder(jobs.tenant_folder(job.tenant))
     write = ProgressWriter(jobs.progress_file(job))
 
-    def progress(phase: str, count: int, total: int | None) -> None:
-        write(phase, count, total)
+    def report(phase: str, row_count: int, expected_count: int | None) -> None:
+        write(phase, row_count, expected_count)
         if on_progress:
-            on_progress(phase, count, total)
+            on_progress(phase, row_count, expected_count)
 
-    return progress
+    return report
 
 
 def _finish(jobs: JobStore, job: Job, report: ImportReport, state: RunState, transaction: Transaction) -> None:

@@ -20,7 +20,7 @@ from chalk_flask.roster.imports.report import ImportReport, RunState
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.tenant_imports import ImportChoices
 from chalk_flask.settings import Settings
-from chalk_flask.sources import record_start
+from chalk_flask.sources import record_queued
 from chalk_flask.tenants.store import require_tenant
 from chalk_flask.times import format_precise_timestamp, utc_now
 
@@ -157,7 +157,7 @@ class JobStore:
                 if active.kind == "sync":
                     return active
             _check_queue(transaction)
-            if not record_start(transaction, source, self._now(), full=full):
+            if not record_queued(transaction, source, self._now(), full=full):
                 raise JobError(f"there is no source {source[:80]!r}: list them with `chalk-flask source list`")
             job = self._new_job(tenant, "sync", requested_by, source)
             lifecycle.enqueue(transaction, job, self._now())

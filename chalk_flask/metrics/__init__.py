@@ -5,7 +5,7 @@
 
 from chalk_flask.metrics.log_counter import counted_log_messages
 from chalk_flask.metrics.request_counter import RequestCounter
-from chalk_flask.metrics.service_metrics import CONTENT_TYPE, NO_ROUTE, ServiceMetrics, known_method, share_numbers
+from chalk_flask.metrics.service_metrics import CONTENT_TYPE, NO_ROUTE, ServiceMetrics, known_method, share_metrics
 from chalk_flask.metrics.shared_folder import (
     FOLDER_VARIABLE,
     METRICS_FOLDER,
@@ -24,5 +24,5 @@ __all__ = [
     "empty_folder",
     "forget_process",
     "known_method",
-    "share_numbers",
+    "share_metrics",
 ]

@@ -31,7 +31,7 @@ from chalk_flask.metrics.shared_folder import FOLDER_VARIABLE, process_identifie
 from chalk_flask.metrics.value_storage import LocalSampleValues, SampleValueStore, SharedSampleValues, reserve_file
 from chalk_flask.settings import SettingsError
 
-__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder", "share_numbers"]
+__all__ = ["CONTENT_TYPE", "NO_ROUTE", "ServiceMetrics", "known_method", "prepare_folder", "share_metrics"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -112,7 +112,7 @@ def prepare_folder(folder: Path) -> Path:
     return folder
 
 
-def share_numbers(folder: Path, number: int) -> None:
+def share_metrics(folder: Path, number: int) -> None:
     """Write the metrics of this process to files in the folder that carry its process number.
 
     Call this before any metric exists. Raises OSError if the folder cannot be written, for example on a full disk.

@@ -17,7 +17,7 @@ from chalk_flask.services import Services
 from chalk_flask.settings import Settings
 
 if TYPE_CHECKING:
-    from chalk_flask.openapi.sections import Section
+    from chalk_flask.openapi.sections import ApiSection
 
 __all__ = ["describe_service", "prefers_page", "register", "sections"]
 
@@ -27,7 +27,7 @@ def register(app: Flask, services: Services) -> None:
     app.register_blueprint(monitoring_blueprint(services))
 
 
-def sections(settings: Settings) -> Sequence[Section]:
+def sections(settings: Settings) -> Sequence[ApiSection]:
     """Return the sections of the OpenAPI document about the pages."""
     from chalk_flask.monitoring.description import monitoring_section  # takes time to import
 

@@ -8,7 +8,7 @@ from typing import Final
 from chalk_flask.monitoring.start_page import NAME, STANDARD
 from chalk_flask.openapi.json_schemas import JSONObject, JSONSchema, schema_ref
 from chalk_flask.openapi.responses import error_response, header_refs
-from chalk_flask.openapi.sections import BASE_URL, Section, SectionOperation
+from chalk_flask.openapi.sections import BASE_URL, ApiSection, SectionOperation
 from chalk_flask.openapi.security import METRICS_TOKEN
 from chalk_flask.settings import Settings
 
@@ -95,9 +95,9 @@ _SERVICE_EXAMPLE: Final = {
 }
 
 
-def monitoring_section(settings: Settings) -> Section:
+def monitoring_section(settings: Settings) -> ApiSection:
     """Return the section with the pages that a service with these settings has."""
-    return Section("monitoring", "State of the service.", _SCHEMAS, tuple(_operations(settings)))
+    return ApiSection("monitoring", "State of the service.", _SCHEMAS, tuple(_operations(settings)))
 
 
 def _operations(settings: Settings) -> Iterator[SectionOperation]:

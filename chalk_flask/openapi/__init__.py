@@ -16,12 +16,12 @@ from chalk_flask.openapi.views import DOCUMENT_PATH, openapi_blueprint
 from chalk_flask.services import Services
 
 if TYPE_CHECKING:
-    from chalk_flask.openapi.sections import Section
+    from chalk_flask.openapi.sections import ApiSection
 
 __all__ = ["DOCS_PATH", "DOCUMENT_PATH", "register"]
 
 
-def register(app: Flask, services: Services, sections: Callable[[], Sequence[Section]]) -> None:
+def register(app: Flask, services: Services, sections: Callable[[], Sequence[ApiSection]]) -> None:
     """Add the description to an application that already has the API, unless the operator has turned it off.
 
     `sections` returns the descriptions of paths of packages above this one. It is called at the first request.

@@ -50,7 +50,7 @@ from chalk_flask.openapi.responses import (
     header_refs,
     statuses_of,
 )
-from chalk_flask.openapi.sections import BASE_URL, TOKEN_PATH, TOKEN_SECTION, Section, imports_section
+from chalk_flask.openapi.sections import BASE_URL, TOKEN_PATH, TOKEN_SECTION, ApiSection, imports_section
 from chalk_flask.openapi.security import security_of, security_schemes
 from chalk_flask.roster.gradebook.payload import OPTIONAL_FIELDS
 
@@ -76,7 +76,7 @@ SINGLE_HEADERS = ("X-Count", "X-Total-Count", "ETag")
 COLLECTION_HEADERS = (*SINGLE_HEADERS, "Link")
 
 
-def build_document(max_limit: int, sections: Sequence[Section] = ()) -> JSONObject:
+def build_document(max_limit: int, sections: Sequence[ApiSection] = ()) -> JSONObject:
     """Return the document, with BASE_URL in all addresses.
 
     `max_limit` is the setting of this name. `sections` describe paths of packages above this one.
@@ -106,7 +106,7 @@ class _DocumentBuilder:
         root_url = BASE_URL + SERVED_ROOTS[0].path
         self._records = {name: examples.record(each, root_url) for name, each in RESOURCES.items()}
 
-    def build(self, sections: Sequence[Section]) -> JSONObject:
+    def build(self, sections: Sequence[ApiSection]) -> JSONObject:
         """Return the document with these sections after the operations of OneRoster."""
         self._add_shared_components()
         for resource_type in RESOURCES.values():
@@ -231,7 +231,7 @@ class _DocumentBuilder:
         example = {name: _request_record(operation.resource_type, self._records[operation.resource_type.name])}
         return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
-    def _add_section(self, section: Section) -> None:
+    def _add_section(self, section: ApiSection) -> None:
         self._spec.tag({"name": section.name, "description": section.description})
         for name, schema in section.schemas.items():
             self._spec.components.schema(name, schema)

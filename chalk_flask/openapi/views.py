@@ -16,7 +16,7 @@ from chalk_flask.settings import Settings
 from chalk_flask.web_pages.static_files import StaticFile, static_response
 
 if TYPE_CHECKING:
-    from chalk_flask.openapi.sections import Section
+    from chalk_flask.openapi.sections import ApiSection
 
 __all__ = ["DOCUMENT_PATH", "openapi_blueprint"]
 
@@ -26,7 +26,7 @@ MAX_CACHED_ADDRESSES = 8
 """Maximum number of addresses of the service for which the document is kept."""
 
 
-def openapi_blueprint(settings: Settings, sections: Callable[[], Sequence[Section]]) -> Blueprint:
+def openapi_blueprint(settings: Settings, sections: Callable[[], Sequence[ApiSection]]) -> Blueprint:
     """Return a blueprint with the OpenAPI document and the API reference. See `register` for `sections`."""
     blueprint = Blueprint("openapi", __name__, template_folder="templates")
     document = _Document(settings.max_limit, sections)
@@ -45,7 +45,7 @@ def openapi_blueprint(settings: Settings, sections: Callable[[], Sequence[Sectio
 class _Document:
     """OpenAPI document as JSON. It is built at the first request, because that takes time. Thread-safe."""
 
-    def __init__(self, max_limit: int, sections: Callable[[], Sequence[Section]]) -> None:
+    def __init__(self, max_limit: int, sections: Callable[[], Sequence[ApiSection]]) -> None:
         self._max_limit, self._sections = max_limit, sections
         self._lock = threading.Lock()
         self._template = b""

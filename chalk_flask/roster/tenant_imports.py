@@ -24,8 +24,8 @@ from chalk_flask.roster.import_log import log_discard, log_import
 from chalk_flask.roster.imports import (
     ImportOptions,
     ImportReport,
+    OnProgress,
     OnResult,
-    Progress,
     approval,
     history,
     import_package,
@@ -115,7 +115,7 @@ def approve_import(
     run_id: str,
     *,
     requested_by: str,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     on_result: OnResult | None = None,
 ) -> ImportReport:
     """Apply the package of a held run, and record that in the audit log of its tenant.
@@ -129,7 +129,7 @@ def approve_import(
         run_id,
         store_folder(settings),
         requested_by=requested_by,
-        progress=progress,
+        on_progress=on_progress,
         on_commit=partial(_record_approval, _wanted_events(store, tenant), requested_by),
         on_result=on_result,
         keeps_history=days > 0,

@@ -13,13 +13,13 @@ from chalk_flask.settings.loader import (
     parse_setting,
 )
 from chalk_flask.settings.process_count import process_count
-from chalk_flask.settings.setting_type import Section, Setting
+from chalk_flask.settings.setting_type import Setting, SettingSection
 from chalk_flask.settings.table import SETTINGS, Settings
 
 __all__ = [
     "SETTINGS",
-    "Section",
     "Setting",
+    "SettingSection",
     "SettingValue",
     "Settings",
     "SettingsError",

@@ -18,9 +18,9 @@ __all__ = [
     "PositiveCount",
     "Rate",
     "Secret",
-    "Section",
     "Setting",
     "SettingInfo",
+    "SettingSection",
     "Value",
     "absolute_path",
     "normalize_address",
@@ -58,7 +58,7 @@ Secret: TypeAlias = Annotated[
 """Secret that is hard to guess and fits into a header."""
 
 
-class Section(StrEnum):
+class SettingSection(StrEnum):
     """Group of settings in help texts and in the documentation."""
 
     STORE = "Store"
@@ -82,7 +82,7 @@ class SettingInfo(Struct, frozen=True):
     read the arguments of a process. A setting with `has_passwords` is shown without them.
     """
 
-    section: Section
+    section: SettingSection
     help: str
     secret: bool = False
     has_passwords: bool = False

@@ -8,7 +8,7 @@ from chalk_flask.sources.errors import SecretRequiredError, SourceError
 from chalk_flask.sources.record import Source
 from chalk_flask.sources.request import SourceChange, SourceRequest
 from chalk_flask.sources.schedule import SyncSchedule, next_sync
-from chalk_flask.sources.store import SourceStore, record_start
+from chalk_flask.sources.store import SourceStore, record_queued
 from chalk_flask.sources.sync import SyncOptions, remove_source_files, sync_source
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "SyncOptions",
     "SyncSchedule",
     "next_sync",
-    "record_start",
+    "record_queued",
     "remove_source_files",
     "sync_source",
 ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from chalk_flask.oneroster.resource_type import ResourceType
-from chalk_flask.roster.imports import Progress
+from chalk_flask.roster.imports import OnProgress
 from chalk_flask.sources.client.provider import Page, Provider, offset_of
 from chalk_flask.sources.errors import ChangedWhileReadError, SourceError
 from chalk_flask.sources.record_spool import RecordSpool
@@ -30,7 +30,7 @@ class CollectionReader:
     `on_progress` is called with the phase and the number of records after each page.
     """
 
-    def __init__(self, provider: Provider, max_readings: int, on_progress: Progress | None) -> None:
+    def __init__(self, provider: Provider, max_readings: int, on_progress: OnProgress | None) -> None:
         self._provider, self._max_readings, self._on_progress = provider, max_readings, on_progress
 
     def read(self, resource_type: ResourceType, since: str | None, new_spool: NewSpool) -> RecordSpool:

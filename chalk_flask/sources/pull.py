@@ -12,7 +12,7 @@ from typing import Final
 from backends import Closeable
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
-from chalk_flask.roster.imports import Progress
+from chalk_flask.roster.imports import OnProgress
 from chalk_flask.sources.client.authorization import Authorizer, BearerAuthorizer, OAuth1Authorizer, OAuth2Authorizer
 from chalk_flask.sources.client.http_client import HttpClient
 from chalk_flask.sources.client.provider import FilterRejectedError, Provider
@@ -63,7 +63,7 @@ class Pull(Closeable):
         sleep: Callable[[float], None],
         folder: Path,
         max_bytes: int,
-        progress: Progress | None,
+        on_progress: OnProgress | None,
         *,
         with_demographics: bool,
     ) -> None:
@@ -73,7 +73,7 @@ class Pull(Closeable):
         self._client = HttpClient(limits, sleep)
         authorizer = _make_authorizer(source, secret, self._client, with_demographics=with_demographics)
         provider = Provider(self._client, source.url, authorizer, source.page_size)
-        self._reader = CollectionReader(provider, limits.max_readings, progress)
+        self._reader = CollectionReader(provider, limits.max_readings, on_progress)
 
     def close(self) -> None:
         """Close the connections."""

@@ -18,7 +18,7 @@ from chalk_flask.sources.request import SourceChange, SourceRequest, changed_mem
 from chalk_flask.tenants.store import require_tenant
 from chalk_flask.times import format_timestamp, utc_now
 
-__all__ = ["SourceStore", "record_result", "record_start"]
+__all__ = ["SourceStore", "record_queued", "record_result"]
 
 MAX_SOURCES: Final = 10
 """Maximum number of sources of a tenant."""
@@ -135,7 +135,7 @@ class SourceStore:
             raise SourceError(f"the secret cannot be stored: {error}") from error
 
 
-def record_start(transaction: Transaction, name: str, now: datetime, *, full: bool = False) -> bool:
+def record_queued(transaction: Transaction, name: str, now: datetime, *, full: bool = False) -> bool:
     """Store that a sync was queued, so that it is not due again. Return False if there is no such source.
 
     With `full`, it reads all records.

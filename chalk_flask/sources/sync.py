@@ -21,7 +21,7 @@ from backends import CONTROL, Backend, StorageError, Transaction
 from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.files import create_private_file, make_private_folder
 from chalk_flask.logs import log_event
-from chalk_flask.roster.imports import ImportReport, OnResult, Progress
+from chalk_flask.roster.imports import ImportReport, OnProgress, OnResult
 from chalk_flask.roster.imports.report import RunState
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.roster.tenant_imports import ImportChoices, run_import
@@ -67,7 +67,7 @@ def sync_source(
     *,
     requested_by: str,
     choices: ImportChoices | None = None,
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     on_result: OnResult | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> ImportReport:
@@ -83,7 +83,7 @@ def sync_source(
         source, started = sources.get(tenant, name), now()
         try:
             since = _delta_start(source, options, started)
-            package = _pull(store, settings, source, sources.secret(source), since, options, folder, progress)
+            package = _pull(store, settings, source, sources.secret(source), since, options, folder, on_progress)
             recorder = _ResultRecorder(source, started, package, on_result)
             report = run_import(
                 store,
@@ -94,7 +94,7 @@ def sync_source(
                 name=source.name,
                 requested_by=requested_by,
                 dry_run=options.dry_run,
-                progress=progress,
+                on_progress=on_progress,
                 on_result=recorder,
                 notes=package.notes,
             )
@@ -114,7 +114,7 @@ def _pull(
     since: str | None,
     options: SyncOptions,
     folder: Path,
-    progress: Progress | None,
+    on_progress: OnProgress | None,
 ) -> PulledPackage:
     """Read the provider and write a package."""
     # Imported here, because the HTTP client would slow down the start of the service.
@@ -130,7 +130,7 @@ def _pull(
         options.sleep,
         folder,
         max_bytes,
-        progress,
+        on_progress,
         with_demographics=with_demographics,
     ) as pull:
         return pull.write_package(since)

@@ -267,13 +267,13 @@ from backends import COPY_MARKER, copy_store, open_store
 from backends.testing import COLLECTIONS
 backends.copy._PROGRESS_INTERVAL_RECORDS = 1
 remaining = int(sys.argv[3])
-def kill(collection, count):
+def kill(*_):
     global remaining
     remaining -= 1
     if remaining == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 source, target = (open_store(url, (*COLLECTIONS, COPY_MARKER), allow_incomplete=True) for url in sys.argv[1:3])
-copy_store(source, target, restart=True, progress=kill)
+copy_store(source, target, restart=True, on_progress=kill)
 """
 
 

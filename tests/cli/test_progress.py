@@ -52,7 +52,7 @@ def test_line_without_an_expected_number_shows_rows_only() -> None:
     stream = Terminal()
     with progress_line(stream) as progress:
         assert progress
-        progress("users", 1500)
+        progress("users", 1500, None)
     assert "1,500 rows" in drawn_lines(stream)[-1]
     assert "%" not in drawn_lines(stream)[-1]
 

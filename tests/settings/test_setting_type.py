@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from chalk_flask.settings import SETTINGS, Setting
-from chalk_flask.settings.setting_type import Section, SettingInfo
+from chalk_flask.settings.setting_type import SettingInfo, SettingSection
 
-SECRET = Setting("client_secret", "", SettingInfo(Section.API, "Secret.", secret=True))
+SECRET = Setting("client_secret", "", SettingInfo(SettingSection.API, "Secret.", secret=True))
 
 
 def test_secret_is_parsed_and_shown_as_asterisks() -> None:
@@ -19,9 +19,12 @@ def test_missing_secret_is_shown_as_empty() -> None:
 
 
 def test_password_in_a_url_is_replaced_and_the_rest_is_shown() -> None:
-    setting = Setting("storage", "", SettingInfo(Section.STORE, "URL.", has_passwords=True))
+    setting = Setting("storage", "", SettingInfo(SettingSection.STORE, "URL.", has_passwords=True))
     assert setting.to_text("postgresql://chalk:hush@db/chalk") == "postgresql://chalk:***@db/chalk"
-    assert Setting("host", "", SettingInfo(Section.SERVER, "Host.")).to_text("//user:shown@host") == "//user:shown@host"
+    assert (
+        Setting("host", "", SettingInfo(SettingSection.SERVER, "Host.")).to_text("//user:shown@host")
+        == "//user:shown@host"
+    )
 
 
 def test_summary_is_the_first_sentence() -> None:
@@ -34,4 +37,4 @@ def test_settings_of_a_section_have_its_name() -> None:
     sections = {setting.name: setting.info.section for setting in SETTINGS}
     assert sections["storage"] == "Store"
     assert sections["smtp_host"] == sections["mail_from"] == "Mail"
-    assert set(sections.values()) == set(Section)
+    assert set(sections.values()) == set(SettingSection)

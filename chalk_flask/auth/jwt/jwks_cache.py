@@ -100,13 +100,13 @@ class RemoteJwks:
         # The fetch that `current` started may have ended already.
         latest = self._keys
         if not keys.matching(algorithm, kid) and not latest.matching(algorithm, kid):
-            self.adopt()
+            self.load_shared_keys()
             keys, latest = self.current(), self._keys
             if not keys.matching(algorithm, kid) and not latest.matching(algorithm, kid):
                 self._start_fetch(without_match=latest)
         return keys
 
-    def adopt(self) -> None:
+    def load_shared_keys(self) -> None:
         """Replace the keys by those that another process fetched later."""
         published = self._shared.find(self._shared_key)
         if published is None or published.fetched <= self._fetched:
@@ -146,7 +146,7 @@ class RemoteJwks:
                 self._is_fetching, self._retry_at = False, self._clock() + BUSY_RETRY_SECONDS
             return
         try:
-            self.adopt()
+            self.load_shared_keys()
             if self._is_due(without_match):
                 self._fetch_keys()
         finally:

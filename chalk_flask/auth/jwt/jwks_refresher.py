@@ -53,7 +53,7 @@ class JwksRefresher:
         latest = self._cache.latest_fetch() if self._remote_jwks else 0.0
         for remote_jwks in self._remote_jwks:
             if latest != self._latest_fetch:
-                remote_jwks.adopt()
+                remote_jwks.load_shared_keys()
             remote_jwks.current()
         self._latest_fetch = latest
 

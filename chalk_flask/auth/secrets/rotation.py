@@ -32,20 +32,20 @@ LOCK_TIMEOUT_SECONDS: Final = 600.0
 GRACE_SECONDS: Final = 2.0
 """Time for which the former key remains, because another process may just have read a secret of it."""
 
-Place: TypeAlias = tuple[dict[str, Any], str]
+SecretLocation: TypeAlias = tuple[dict[str, Any], str]
 """Object in the body of a record, and the name of its member with an encrypted secret."""
 
 
-def _in_list(body: dict[str, Any]) -> Iterator[Place]:
+def _secrets_of_list_member(body: dict[str, Any]) -> Iterator[SecretLocation]:
     # The secret of a revoked client is never used again. Its key may be lost.
     if body.get("revoked") is None:
         yield from ((secret, "sealed") for secret in body.get("secrets", ()))
 
 
-SECRETS: Final[Mapping[str, Callable[[dict[str, Any]], Iterator[Place]]]] = {
-    "webhooks": _in_list,
+SECRETS: Final[Mapping[str, Callable[[dict[str, Any]], Iterator[SecretLocation]]]] = {
+    "webhooks": _secrets_of_list_member,
     "sources": lambda body: iter([(body, "sealed")]),
-    "clients": _in_list,
+    "clients": _secrets_of_list_member,
     "administrators": lambda body: iter([(body, "totpSecret")]),
 }
 """Function that finds the encrypted secrets of a record, for each collection with such secrets."""
@@ -71,7 +71,7 @@ def rotate_secrets(
     `on_step` is called after each step. Raises SecretUnavailableError if there is no key, or if a secret cannot be
     decrypted, which changes nothing. Raises StorageError and OSError.
     """
-    with _exclusive(data), _key_file_errors():
+    with _rotation_lock(data), _key_file_errors():
         key_file, cipher = KeyFile(data / SECRETS_KEY_FILE), SecretCipher(data)
         _check_secrets(store, cipher)
         keys = key_file.read_all()
@@ -94,7 +94,7 @@ def _check_secrets(store: Backend, cipher: SecretCipher) -> None:
     """Decrypt all secrets. Raises SecretUnavailableError, which names the first one that cannot be decrypted."""
     for tenant in sorted({CONTROL, *store.tenants()}):
         with store.read(tenant) as snapshot:
-            for collection, record, _, (secret, name) in _secrets(snapshot):
+            for collection, record, _, (secret, name) in _find_secrets(snapshot):
                 try:
                     cipher.decrypt(secret[name])
                 except SecretUnavailableError as error:
@@ -125,7 +125,7 @@ def _encrypt_all(store: Backend, cipher: SecretCipher, on_step: Callable[[], Non
 def _encrypt_again(transaction: Transaction, cipher: SecretCipher) -> Counter[str]:
     """Encrypt the secrets of a tenant with the newest key, and return their number by collection."""
     counts: Counter[str] = Counter()
-    for collection, record, body, (secret, name) in list(_secrets(transaction)):
+    for collection, record, body, (secret, name) in list(_find_secrets(transaction)):
         if not cipher.is_current(secret[name]):
             secret[name] = cipher.encrypt(cipher.decrypt(secret[name]))
             transaction.put(collection, [record._replace(body=orjson.dumps(body))])
@@ -133,18 +133,18 @@ def _encrypt_again(transaction: Transaction, cipher: SecretCipher) -> Counter[st
     return counts
 
 
-def _secrets(snapshot: Snapshot) -> Iterator[tuple[str, Record, dict[str, Any], Place]]:
+def _find_secrets(snapshot: Snapshot) -> Iterator[tuple[str, Record, dict[str, Any], SecretLocation]]:
     """Yield collection, record, body and place of each encrypted secret of a tenant."""
-    for collection, find_places in SECRETS.items():
+    for collection, find_locations in SECRETS.items():
         for record in snapshot.scan(collection):
             body = orjson.loads(record.body)
-            for secret, name in find_places(body):
+            for secret, name in find_locations(body):
                 if secret.get(name) is not None:
                     yield collection, record, body, (secret, name)
 
 
 @contextmanager
-def _exclusive(data: Path) -> Iterator[None]:
+def _rotation_lock(data: Path) -> Iterator[None]:
     """Keep other rotations out of a folder. Raises SecretUnavailableError if there is one."""
     path = data / f".{SECRETS_KEY_FILE}.lock"
     if not data.is_dir():

@@ -98,8 +98,8 @@ def _open(url: str, *, allow_incomplete: bool = False) -> Backend:
 def _copy(source: Backend, target: Backend, restart: bool) -> Counts:
     from backends import copy_store
 
-    with progress_line() as progress:
-        return copy_store(source, target, restart=restart, progress=progress)
+    with progress_line() as on_progress:
+        return copy_store(source, target, restart=restart, on_progress=on_progress)
 
 
 def _total(counts: Counts) -> int:

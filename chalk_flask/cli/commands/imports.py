@@ -111,9 +111,9 @@ def approve(run: str, tenant: str, as_json: bool, **options: Any) -> None:
     """
     from chalk_flask.roster.tenant_imports import approve_import
 
-    with _open_store(options, tenant) as (store, settings), progress_line() as progress:
+    with _open_store(options, tenant) as (store, settings), progress_line() as on_progress:
         run = _complete_run_id(_held_runs(store, settings, tenant), run)
-        report = approve_import(store, settings, tenant, run, requested_by=current_user(), progress=progress)
+        report = approve_import(store, settings, tenant, run, requested_by=current_user(), on_progress=on_progress)
     echo_report(report, as_json=as_json)
     if report.state == "refused":
         raise click.exceptions.Exit(1)

@@ -394,7 +394,7 @@ def sync(
     if quiet and as_json:
         raise click.UsageError("--quiet and --json cannot be combined: --json prints the result")
     settings = settings_from_options(options)
-    with open_configured_store(settings) as store, nullcontext() if quiet else progress_line() as progress:
+    with open_configured_store(settings) as store, nullcontext() if quiet else progress_line() as on_progress:
         check_tenant(store, tenant)
         try:
             report = sync_source(
@@ -405,7 +405,7 @@ def sync(
                 SyncOptions(full=full, dry_run=dry_run),
                 requested_by=current_user(),
                 choices=choices,
-                progress=progress,
+                on_progress=on_progress,
             )
         except SourceError as error:
             raise CommandError(str(error)) from error

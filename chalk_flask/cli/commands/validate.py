@@ -61,8 +61,8 @@ def validate_command(path: Path, profile: str | None, html_file: Path | None, as
     import_options = ImportOptions.from_settings(
         settings_from_options(options), lenient=profile == "lenient", strict=profile == "strict"
     )
-    with progress_line() as progress:
-        report = validate_package(path, import_options, progress)
+    with progress_line() as on_progress:
+        report = validate_package(path, import_options, on_progress)
     profile_name = profile or DEFAULT_PROFILE
     if html_file is not None:
         page = validation_report.to_html(report, profile_name, format_timestamp(utc_now()))

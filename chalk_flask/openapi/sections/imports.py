@@ -11,7 +11,7 @@ from chalk_flask.openapi.operations import summary_of
 from chalk_flask.openapi.responses import error_response, header_refs
 from chalk_flask.openapi.sections.import_examples import JOB_ID, import_examples
 from chalk_flask.openapi.sections.import_schemas import IMPORT_SCHEMAS
-from chalk_flask.openapi.sections.section import Section, SectionOperation
+from chalk_flask.openapi.sections.section import ApiSection, SectionOperation
 from chalk_flask.openapi.security import security_of
 from chalk_flask.permissions.scopes import SATISFIED_BY, sort_scopes
 from chalk_flask.roster.imports import ImportReport
@@ -58,13 +58,13 @@ _TEXTS: Final[Mapping[AdminResult, str]] = {
 }
 
 
-def imports_section(report: ImportReport) -> Section:
+def imports_section(report: ImportReport) -> ApiSection:
     """Return the section. Its examples contain a report."""
     example_of = import_examples(report)
     operations = (
         SectionOperation(route.method, ADMIN_ROOT + route.path, _operation(route, example_of)) for route in ADMIN_ROUTES
     )
-    return Section("imports", DESCRIPTION, IMPORT_SCHEMAS, tuple(operations))
+    return ApiSection("imports", DESCRIPTION, IMPORT_SCHEMAS, tuple(operations))
 
 
 def _operation(route: AdminRoute, example_of: Callable[[AdminRoute], JSONObject]) -> JSONObject:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from chalk_flask.openapi.json_schemas import JSONObject, JSONSchema
 
-__all__ = ["BASE_URL", "Section", "SectionOperation"]
+__all__ = ["BASE_URL", "ApiSection", "SectionOperation"]
 
 BASE_URL = "{{base_url}}"
 """Text in the document that stands for the URL at which the application is mounted."""
@@ -23,7 +23,7 @@ class SectionOperation:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class ApiSection:
     """Operations that readers see under one tag. `name` and `description` are those of the tag."""
 
     name: str

@@ -8,7 +8,7 @@ from chalk_flask.api.oauth2 import token_endpoint
 from chalk_flask.api.oauth2.token_request import CLIENT_CREDENTIALS, FORM_CONTENT_TYPE
 from chalk_flask.openapi.json_schemas import JSONObject, schema_ref
 from chalk_flask.openapi.responses import TOKEN_STATUSES, error_response, header_refs
-from chalk_flask.openapi.sections.section import Section, SectionOperation
+from chalk_flask.openapi.sections.section import ApiSection, SectionOperation
 from chalk_flask.openapi.security import CLIENT_SECRET
 
 __all__ = ["TOKEN_PATH", "TOKEN_SECTION"]
@@ -62,7 +62,7 @@ _OPERATION: JSONObject = {
     },
 }
 
-TOKEN_SECTION = Section(
+TOKEN_SECTION = ApiSection(
     "token", "Access tokens of OAuth clients.", _SCHEMAS, (SectionOperation("POST", TOKEN_PATH, _OPERATION),)
 )
 """Section with the operation that issues access tokens."""

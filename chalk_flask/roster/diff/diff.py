@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from backends import KEY, And, Compare, In, Not, Or, Query, Snapshot, Subquery, Where, batched
+from backends import KEY, And, Compare, In, Not, OnProgress, Or, Query, Snapshot, Subquery, Where, batched
 from chalk_flask.oneroster.csv.row_parser import ParsedRow
 from chalk_flask.oneroster.fields.scalars import JSON, fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
@@ -46,11 +46,11 @@ class RosterDiff:
         stored: Snapshot,
         problems: ImportProblems,
         options: ReadingOptions,
-        progress: Callable[[str, int, int | None], None] | None,
+        on_progress: OnProgress | None,
         quarantine: Quarantine | None = None,
         strict: bool = False,
     ) -> None:
-        self.reader = PackageReader(package, stored, problems, options, progress, quarantine, strict)
+        self.reader = PackageReader(package, stored, problems, options, on_progress, quarantine, strict)
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
         self.notes_to_delete: list[str] = []

@@ -7,7 +7,7 @@ packages. `history` lists the runs.
 
 from chalk_flask.roster.imports.importer import import_package
 from chalk_flask.roster.imports.options import ImportOptions
-from chalk_flask.roster.imports.parameters import OnCommit, OnResult, Progress
+from chalk_flask.roster.imports.parameters import OnCommit, OnProgress, OnResult
 from chalk_flask.roster.imports.report import ImportReport
 
-__all__ = ["ImportOptions", "ImportReport", "OnCommit", "OnResult", "Progress", "import_package"]
+__all__ = ["ImportOptions", "ImportReport", "OnCommit", "OnProgress", "OnResult", "import_package"]

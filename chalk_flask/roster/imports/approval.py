@@ -19,8 +19,8 @@ from chalk_flask.roster.imports.parameters import (
     AlreadyDecidedError,
     ImportJob,
     OnCommit,
+    OnProgress,
     OnResult,
-    Progress,
     RosterChangedError,
 )
 from chalk_flask.roster.imports.report import ImportReport
@@ -52,7 +52,7 @@ def approve(
     folder: Path,
     *,
     requested_by: str = "",
-    progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
     on_commit: OnCommit | None = None,
     on_result: OnResult | None = None,
     keeps_history: bool = True,
@@ -72,7 +72,7 @@ def approve(
     job = replace(
         job,
         requested_by=requested_by,
-        progress=progress,
+        on_progress=on_progress,
         on_commit=on_commit,
         on_result=on_result,
         keeps_history=keeps_history,

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 
-from backends import Record, StorageError, Transaction
+from backends import OnProgress, Record, StorageError, Transaction
 from chalk_flask.outbox import Outbox
 from chalk_flask.roster.changes import ChangeCause, clock, grade_tool_records
 from chalk_flask.roster.changes.sequence import last_sequence
@@ -15,7 +15,7 @@ from chalk_flask.roster.changes.writer import RecordsWithTimestamp, write_with_f
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.diff.diff import RosterDiff
 from chalk_flask.roster.imports import history
-from chalk_flask.roster.imports.parameters import ImportJob, Progress, RosterChangedError, no_callback
+from chalk_flask.roster.imports.parameters import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.reader import ROWS_PER_PROGRESS_CALL
 from chalk_flask.times import utc_now
@@ -78,23 +78,25 @@ def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, versi
 
 def _with_progress(job: ImportJob, name: str, changes: ChangeSet) -> RecordsWithTimestamp:
     """Return the records of a collection as `changes.records` does, and report how many of them are written."""
-    reports, total = [job.progress] if job.progress else [], changes.changed_count
+    on_progress = job.on_progress
 
     def records(timestamp: str) -> Iterator[Record]:
+        nonlocal on_progress
         # The records are written again if the commit came later than their timestamp. Only the first pass reports.
-        if not reports:
+        first_pass, on_progress = on_progress, None
+        if first_pass is None:
             return changes.records(timestamp)
-        return _reporting(changes.records(timestamp), f"writing {name}", total, reports.pop())
+        return _reporting(changes.records(timestamp), f"writing {name}", changes.changed_count, first_pass)
 
     return records
 
 
-def _reporting(records: Iterator[Record], phase: str, total: int, progress: Progress) -> Iterator[Record]:
+def _reporting(records: Iterator[Record], phase: str, total: int, on_progress: OnProgress) -> Iterator[Record]:
     for number, record in enumerate(records):
         if number % ROWS_PER_PROGRESS_CALL == 0:
-            progress(phase, number, total)
+            on_progress(phase, number, total)
         yield record
-    progress(phase, total, total)
+    on_progress(phase, total, total)
 
 
 def _tool_writes_beside(diff: RosterDiff, transaction: Transaction, version: RosterVersion) -> ToolWrites:

@@ -243,7 +243,7 @@ def _create_diff(
     """Return the finished diff. Compare again if rows turn out to be invalid after they were compared."""
     options, earlier_problems = job.options, problems.copy()
     while True:
-        diff = RosterDiff(package, stored, problems, options.reading, job.progress, quarantine, options.strict)
+        diff = RosterDiff(package, stored, problems, options.reading, job.on_progress, quarantine, options.strict)
         with contextlib.ExitStack() as stack:
             stack.callback(diff.close)
             try:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias, TypedDict
 
-from backends import Transaction
+from backends import OnProgress, Transaction
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.history import ImportRun
 from chalk_flask.roster.imports.options import ImportOptions
@@ -25,18 +25,12 @@ __all__ = [
     "ImportJob",
     "ImportParameters",
     "OnCommit",
+    "OnProgress",
     "OnResult",
-    "Progress",
     "RosterChangedError",
     "interpreter_settings_for_import",
     "no_callback",
 ]
-
-Progress: TypeAlias = Callable[[str, int, int | None], None]
-"""Called once per 1,000 rows, with the phase, the number of rows done, and the expected number; None if it is unknown.
-
-The phase is the name of a file, or "writing" and the name. The size of a file gives the expected number of its rows.
-"""
 
 OnCommit: TypeAlias = Callable[[ImportReport, Transaction], None]
 """Called with the report, whose counts are final, in the transaction that stores the result."""
@@ -61,14 +55,15 @@ class ImportParameters(TypedDict, total=False):
     `on_result` is called in either, and in the one that stores that nothing has changed; no other transaction stores a
     result. `csv_file` is the file for quarantined rows. It contains personal data. `name` is the name of the package in
     the report, by default that of its path. `keeps_history` is False if the tenant keeps no change history. `notes` are
-    sentences for the report.
+    sentences for the report. The phase of `on_progress` is the name of a file, or "writing" and the name. The expected
+    number of rows follows from the size of the file.
     """
 
     run: str
     name: str
     requested_by: str
     dry_run: bool
-    progress: Progress | None
+    on_progress: OnProgress | None
     on_commit: OnCommit | None
     on_hold: OnCommit | None
     on_result: OnResult | None
@@ -95,7 +90,7 @@ class ImportJob:
     options: ImportOptions
     requested_by: str = ""
     dry_run: bool = False
-    progress: Progress | None = None
+    on_progress: OnProgress | None = None
     on_commit: OnCommit | None = None
     on_hold: OnCommit | None = None
     on_result: OnResult | None = None

@@ -47,7 +47,7 @@ class Threshold:
         """Return the text that `parse_threshold` parses."""
         return f"{self.percent}%,{self.rows}"
 
-    def harmless_size(self, count: int) -> int | None:
+    def min_active_to_allow(self, count: int) -> int | None:
         """Return the number of active records from which on `count` is within `percent`.
 
         Return None if `percent` is 0.
@@ -140,7 +140,7 @@ class ChangeThresholds:
         if self.deleted and deleted:
             yield from self._exceeded_by_deletions(file, deleted, count_active, is_empty, self.deleted)
         if (limit := self.changed) and changed * 100 > limit.percent * limit.rows:
-            active = count_active(limit.harmless_size(changed))
+            active = count_active(limit.min_active_to_allow(changed))
             if active > limit.rows and changed * 100 > limit.percent * active:
                 yield ExceededThreshold(file, "changed", changed, active, limit.percent, limit.rows)
 
@@ -155,7 +155,7 @@ class ChangeThresholds:
         file: str, deleted: int, count_active: CountActive, is_empty: bool, limit: Threshold
     ) -> Iterator[ExceededThreshold]:
         """Yield at most one threshold: the one that says most about the deletions."""
-        active = count_active(None if is_empty else limit.harmless_size(deleted))
+        active = count_active(None if is_empty else limit.min_active_to_allow(deleted))
         half = max(HALF.percent, limit.percent)
         if is_empty:
             yield ExceededThreshold(file, "emptied", deleted, active, 0, 0)

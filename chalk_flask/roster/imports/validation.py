@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from backends import open_store
+from backends import OnProgress, open_store
 from chalk_flask.roster.imports.importer import import_package
 from chalk_flask.roster.imports.options import ImportOptions
-from chalk_flask.roster.imports.parameters import Progress
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.imports.thresholds import DISABLED
 from chalk_flask.storage import COLLECTIONS
@@ -16,7 +15,7 @@ from chalk_flask.storage import COLLECTIONS
 __all__ = ["validate_package"]
 
 
-def validate_package(path: Path, options: ImportOptions, progress: Progress | None = None) -> ImportReport:
+def validate_package(path: Path, options: ImportOptions, on_progress: OnProgress | None = None) -> ImportReport:
     """Check a package as an import into an empty store does, and return the report of this dry run.
 
     References to files that the package does not have in full are not checked, because their targets may be stored
@@ -26,4 +25,4 @@ def validate_package(path: Path, options: ImportOptions, progress: Progress | No
         options, reading=replace(options.reading, is_standalone=True), thresholds=DISABLED, folder=None
     )
     with open_store("memory:", COLLECTIONS) as store:
-        return import_package(store, "default", path, standalone, dry_run=True, progress=progress)
+        return import_package(store, "default", path, standalone, dry_run=True, on_progress=on_progress)

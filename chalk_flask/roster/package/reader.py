@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from marshmallow import ValidationError
 
-from backends import KEY, Snapshot, Value
+from backends import KEY, OnProgress, Snapshot, Value
 from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.csv.diagnosis import ROUNDED_HINT, CellProblem, is_rounded
 from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow
@@ -52,17 +52,16 @@ class _InvalidRow(NamedTuple):
 class PackageReader:
     """Parser of the files of a package, in one pass. Collects the problems of all checks in `problems`.
 
-    `stored` is a snapshot of the roster. `progress` is called with the name of the file, the row number and the
-    expected number of rows. With a
-    `quarantine`, rows with errors go there instead of to `problems`. With `strict`, references to the wrong type and
-    placeholders are errors. Call `finish_file` for every file of the standard, in the order of FILES. Not thread-safe.
+    `stored` is a snapshot of the roster. The phase of `on_progress` is the name of the file. With a `quarantine`, rows
+    with errors go there instead of to `problems`. With `strict`, references to the wrong type and placeholders are
+    errors. Call `finish_file` for every file of the standard, in the order of FILES. Not thread-safe.
     """
 
     package: Package
     stored: Snapshot
     problems: ImportProblems
     options: ReadingOptions = field(default_factory=ReadingOptions)
-    progress: Callable[[str, int, int | None], None] | None = None
+    on_progress: OnProgress | None = None
     quarantine: Quarantine | None = None
     strict: bool = False
     ids: dict[str, IdSet] = field(default_factory=dict)
@@ -230,13 +229,13 @@ class PackageReader:
 
     def _parse_rows(self, file: DataFile, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
         resource_type = file.resource_type
-        name, parse, progress = resource_type.name, file.parser.parse, self.progress
+        name, parse, on_progress = resource_type.name, file.parser.parse, self.on_progress
         accept = self._acceptance(resource_type)
         self._row_number = 1
         for number, row in enumerate(lines, 2):
             self._row_number = number
-            if progress and number % ROWS_PER_PROGRESS_CALL == 0:
-                progress(name, number, file.expected_rows(number))
+            if on_progress and number % ROWS_PER_PROGRESS_CALL == 0:
+                on_progress(name, number, file.expected_rows(number))
             try:
                 parsed = parse(row)
             except (InvalidRowError, ValidationError):
@@ -247,8 +246,8 @@ class PackageReader:
             if accept(parsed, number):
                 yield parsed
         self.row_counts[name] = self._row_number - 1 - file.blank_lines - file.empty_rows
-        if progress and self.row_counts[name]:
-            progress(name, self.row_counts[name], self.row_counts[name])
+        if on_progress and self.row_counts[name]:
+            on_progress(name, self.row_counts[name], self.row_counts[name])
         last_row = file.last_row(self._row_number)
         self._finish_short_row(file, last_row)
 

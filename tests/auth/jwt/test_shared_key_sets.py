@@ -58,7 +58,7 @@ def test_withdrawn_key_is_noticed_without_a_token(server: JwksServer, caches: li
     server.body = make_jwks(NEW)
     assert wait_until(lambda: has_key(first, "new"))
     assert caches[1].latest_fetch() > before
-    second.adopt()
+    second.load_shared_keys()
     assert not second.current().matching("RS256", "old")
 
 

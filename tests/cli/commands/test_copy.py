@@ -245,6 +245,6 @@ class InterruptedProgress:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, _: str, rows: int) -> None:
+    def show(self, _: str, rows: int, expected_count: int | None) -> None:
         if rows == 50:
             raise KeyboardInterrupt

@@ -119,7 +119,9 @@ def test_same_package_again_is_not_read(store: Backend, options: ImportOptions, 
 
     def again(options: ImportOptions = options) -> ImportReport:
         phases.clear()
-        return import_package(store, "default", path, options, progress=lambda phase, rows, total: phases.append(phase))
+        return import_package(
+            store, "default", path, options, on_progress=lambda phase, rows, total: phases.append(phase)
+        )
 
     for _ in range(2):
         report = again()

@@ -130,7 +130,7 @@ def test_package_that_changes_during_import_is_rejected(store: Backend, options:
         with path.open("ab") as file:
             file.write(b"more")
 
-    report = import_package(store, "default", path, options, progress=grow)
+    report = import_package(store, "default", path, options, on_progress=grow)
     assert (report.state, [error.code for error in report.problems.errors]) == ("refused", ["changing"])
     assert not any(bodies(store).values())
 

@@ -248,7 +248,9 @@ def test_progress_has_the_expected_number_of_rows_from_the_first_import_on(
         calls.clear()
         path = builder.folder(tmp_path / "folder") if as_folder else builder.zip(tmp_path / "package.zip")
         record = calls.append
-        import_package(store, "default", path, options, progress=lambda *call: record((call[0], call[1], call[2] or 0)))
+        import_package(
+            store, "default", path, options, on_progress=lambda *call: record((call[0], call[1], call[2] or 0))
+        )
         return {phase: [(rows, total) for name, rows, total in calls if name == phase] for phase, _, _ in calls}
 
     first = import_users(package_with_users(3500))

@@ -51,7 +51,7 @@ def import_and_replace(store: Backend, package: Path, replace: Callable[[], None
         if pending:
             pending.pop()()
 
-    report = import_package(store, "default", package, ImportOptions(), progress=on_progress)
+    report = import_package(store, "default", package, ImportOptions(), on_progress=on_progress)
     assert not pending
     assert report.state == "refused"
     return json.dumps(report.to_dict()) + report.to_text()

@@ -52,7 +52,7 @@ class SyncForm(ConsoleForm):
 def list_sources() -> ResponseReturnValue:
     """Show the sources of the tenant, by name."""
     found = _source_store().list(current().tenant)
-    return render_template("console/sources/sources.html", sources=[_row(source) for source in found])
+    return render_template("console/sources/sources.html", sources=[_summarize(source) for source in found])
 
 
 def show_new_source() -> ResponseReturnValue:
@@ -79,7 +79,7 @@ def show_source(source_name: str) -> ResponseReturnValue:
     source = _find_source(source_name)
     return render_template(
         "console/sources/source.html",
-        source=_row(source),
+        source=_summarize(source),
         properties=_properties(source),
         sync_form=SyncForm(formdata=None),
     )
@@ -153,7 +153,7 @@ def _find_source(name: str) -> Source:
         raise NotFound from error
 
 
-def _row(source: Source) -> Mapping[str, Any]:
+def _summarize(source: Source) -> Mapping[str, Any]:
     """Return the outcome of the last sync, for the list and the page of a source."""
     label, tone = STATE_BADGES.get(source.last_result or "", _NEVER)
     if source.failures:
