@@ -21,6 +21,7 @@ from typing import Final
 
 from bench.access import measure_bearer, measure_grade_writes, measure_restricted_page, measure_token_requests
 from bench.availability import DEFAULT_HOLD_SECONDS, measure_availability
+from bench.comparison import SERVER_NAMES, measure_comparison
 from bench.console import measure_console
 from bench.district import MIN_USERS, write_package
 from bench.figures import Figure, describe_machine, format_row, format_table, missed_targets
@@ -36,7 +37,6 @@ from bench.reads import (
     measure_walk,
     save_bodies,
 )
-from bench.rivals import RIVALS, measure_rivals
 from bench.servers import CHALK, BenchmarkError, baseline_server, chalk_server, run_command
 from bench.soak import measure_soak
 from bench.webhooks import measure_webhooks
@@ -117,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--rivals",
         nargs="*",
-        choices=RIVALS,
+        choices=SERVER_NAMES,
         help="compare with other programs, which are installed into a cache folder first [default: all]",
     )
     parser.add_argument(
@@ -174,8 +174,8 @@ def _measure(options: argparse.Namespace, load: LoadSettings, folder: Path) -> I
             small, large = (stack.enter_context(chalk_server(store)) for store in stores)
             yield from measure_growth(small, large, load)
     if options.rivals is not None:
-        names = options.rivals or RIVALS
-        yield from measure_rivals(names, options.users, partial(_import_own_size, options, folder), folder, load)
+        names = options.rivals or SERVER_NAMES
+        yield from measure_comparison(names, options.users, partial(_import_own_size, options, folder), folder, load)
     if options.soak:
         storage = _import_district(options.users, folder, options.store)
         serve_options = ("--processes", str(options.processes))

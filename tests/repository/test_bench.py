@@ -46,7 +46,7 @@ def test_benchmark_measures_every_figure_and_finds_every_record(tmp_path: Path) 
     pages = {name for name in figures if name.startswith(("console.page ", "console.size "))}
     assert pages == {f"console.{kind} {row.name}" for kind in ("page", "size") for row in PAGES}
     assert all(figures[name] < math.inf for name in pages), "every page was found"
-    measured_apart = {name for name in TARGETS if name.startswith(("rivals.", "soak."))}
+    measured_apart = {name for name in TARGETS if name.startswith(("comparison.", "soak."))}
     assert figures.keys() - pages == {*TARGETS, "sort", "observability.log_requests"} - measured_apart
     assert (figures["walk.missing"], figures["import.again.changed"], figures["put.lost"]) == (0, 0, 0)
     # A hundredth of 500 users is 5, of 60 classes 1, of 20 courses 1. Enrollments are created, updated and deleted.

@@ -1,4 +1,4 @@
-"""Comparison with rivals and soak test of the benchmark. No duration is checked here."""
+"""Comparison with other servers and soak test of the benchmark. No duration is checked here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.comparison.data import choose_sample, count_records, write_datasette, write_json_server
+from bench.comparison.installation import install_servers
+from bench.comparison.servers import RECORD_COUNTS, own_requests
 from bench.figures import Figure, missed_targets
 from bench.load_generator import measure_load
-from bench.rivals.contestants import QUESTIONS, own_requests
-from bench.rivals.data import choose_sample, count_records, write_datasette, write_json_server
-from bench.rivals.installation import install_rivals
 from bench.servers import BenchmarkError, Server, baseline_server
 from bench.soak.memory import MemorySample, fit_trend, measure_memory, period_floors
 from tests.repository.test_bench import run_benchmark
@@ -38,12 +38,12 @@ def static_server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-def test_rivals_compares_the_service_with_the_yardstick(tmp_path: Path) -> None:
-    output, figures = run_benchmark(tmp_path, "--users", "500", "--rivals", "yardstick")
-    kinds = [*QUESTIONS, "p99", "collection"]
-    assert figures.keys() == {f"rivals.yardstick.{kind}{suffix}" for kind in kinds for suffix in ("", ".one")}
+def test_comparison_measures_the_service_and_the_baseline(tmp_path: Path) -> None:
+    output, figures = run_benchmark(tmp_path, "--users", "500", "--rivals", "baseline")
+    kinds = [*RECORD_COUNTS, "p99", "collection"]
+    assert figures.keys() == {f"comparison.baseline.{kind}{suffix}" for kind in kinds for suffix in ("", ".one")}
     assert all(value > 0 for value in figures.values())
-    assert "responses/s of one process over" in output
+    assert "responses/s with one process," in output
 
 
 @pytest.mark.slow
@@ -63,17 +63,17 @@ def test_paths_are_requested_in_turn_until_one_fails(static_server: Server) -> N
         measure_load("python", static_server, ["/one", "/two", "/three"], 2, 0.05)
 
 
-def test_rival_that_cannot_be_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_that_cannot_be_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BenchmarkError) as raised:
-        install_rivals(["yardstick", "json-server"], tmp_path / "cache")
+        install_servers(["baseline", "json-server"], tmp_path / "cache")
     assert str(raised.value) == (
         "cannot install json-server: node and npm are not on PATH: apt-get install nodejs npm\n"
         "To measure without it, name the others after --rivals."
     )
 
 
-def test_unknown_rival_is_rejected_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_server_is_rejected_with_the_choices(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(["--rivals", "apache"])
     assert raised.value.code == 2
@@ -89,10 +89,10 @@ def test_random_pages_are_full_and_known_to_key_paging() -> None:
     assert [ids.index(key) + 1 for key in sample.after] == list(sample.offsets)
     assert max(sample.student_offsets) <= sum(user["role"] == "student" for user in USERS) - 100
     requests, collection = own_requests(sample)
-    assert (requests.keys(), collection) == (QUESTIONS.keys(), "/users?limit=400")
+    assert (requests.keys(), collection) == (RECORD_COUNTS.keys(), "/users?limit=400")
 
 
-def test_rivals_get_the_same_users(tmp_path: Path) -> None:
+def test_compared_servers_get_the_same_users(tmp_path: Path) -> None:
     write_json_server(USERS, tmp_path / "users.json")
     write_datasette(USERS, tmp_path / "users.db")
     assert json.loads((tmp_path / "users.json").read_text())["users"][7] == {"id": "u7", **USERS[7]}
@@ -154,6 +154,6 @@ for child in children:
 
 
 def test_missed_comparison_is_reported() -> None:
-    figures = [Figure("rivals.datasette.page", 4.9, ""), Figure("rivals.datasette.page.one", 4.9, "no target")]
-    figures += [Figure("soak.slope", 1.1, ""), Figure("rivals.yardstick.p99", 2.5, "just met")]
-    assert [line.partition(" ")[0] for line in missed_targets(figures)] == ["rivals.datasette.page", "soak.slope"]
+    figures = [Figure("comparison.datasette.page", 4.9, ""), Figure("comparison.datasette.page.one", 4.9, "no target")]
+    figures += [Figure("soak.slope", 1.1, ""), Figure("comparison.baseline.p99", 2.5, "just met")]
+    assert [line.partition(" ")[0] for line in missed_targets(figures)] == ["comparison.datasette.page", "soak.slope"]

@@ -1,4 +1,4 @@
-"""Data of the rivals: the users that the service returns, in the format of each rival, and random requests for them."""
+"""Data of the compared servers: the users that the service returns, in their formats, and random requests for them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def write_json_server(users: Sequence[dict[str, Any]], file: Path) -> None:
 
 
 def count_records(body: bytes) -> int:
-    """Return the number of records in a response of the service or of a rival."""
+    """Return the number of records in a response of any server."""
     match json.loads(body):
         case list() as records:
             return len(records)

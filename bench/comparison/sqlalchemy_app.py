@@ -1,4 +1,4 @@
-"""Rival: users by Flask, SQLAlchemy and marshmallow, in the way that their documentation recommends.
+"""Compared server: users by Flask, SQLAlchemy and marshmallow, in the way that their documentation recommends.
 
 `fill RECORDS FILE` stores the users of a JSON file. `serve FILE PORT TOKEN` serves them. The program runs in an
 environment of its own, without the packages of the service.

@@ -13,24 +13,24 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from bench.rivals.data import PAGE_SIZE, Sample, count_records, write_datasette, write_json_server
-from bench.rivals.installation import Rival
+from bench.comparison.data import PAGE_SIZE, Sample, count_records, write_datasette, write_json_server
+from bench.comparison.installation import ServerName
 from bench.servers import BenchmarkError, Server, baseline_server, external_server, free_port
 
-__all__ = ["QUESTIONS", "Contestant", "check_responses", "own_requests", "rival_contestant"]
+__all__ = ["RECORD_COUNTS", "ComparedServer", "check_responses", "compared_server", "own_requests"]
 
-QUESTIONS: Final = {"get": 1, "get_same": 1, "page": PAGE_SIZE, "page0": PAGE_SIZE, "students": PAGE_SIZE}
-"""Questions that every server answers, and the number of records in each response."""
+RECORD_COUNTS: Final = {"get": 1, "get_same": 1, "page": PAGE_SIZE, "page0": PAGE_SIZE, "students": PAGE_SIZE}
+"""Number of records in each response, by kind of request. Every server has all kinds."""
 
 SQLALCHEMY_APP: Final = Path(__file__).with_name("sqlalchemy_app.py")
-TOKEN: Final = "rival"
+TOKEN: Final = "comparison"
 
 Requests: TypeAlias = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """Running server, its paths for each question, and the path of its whole collection."""
+class ComparedServer:
+    """Running server, its paths for each kind of request, and the path of its whole collection."""
 
     name: str
     server: Server
@@ -44,47 +44,50 @@ def own_requests(sample: Sample) -> tuple[Requests, str]:
     return _offset_requests(sample, "/users?limit={limit}&offset={offset}", student), f"/users?limit={sample.total}"
 
 
-def check_responses(contestant: Contestant) -> None:
+def check_responses(compared: ComparedServer) -> None:
     """Request each path once. Raises BenchmarkError unless each response is 200 with the right number of records."""
-    with closing(contestant.server.connect()) as connection:
-        for question, expected in QUESTIONS.items():
-            for path in contestant.requests[question]:
-                _, body = contestant.server.get(path, connection)
+    with closing(compared.server.connect()) as connection:
+        for kind, expected in RECORD_COUNTS.items():
+            for path in compared.requests[kind]:
+                _, body = compared.server.get(path, connection)
                 if (count := count_records(body)) != expected:
-                    raise BenchmarkError(f"{contestant.name}: {count} records instead of {expected} from {path}")
+                    raise BenchmarkError(f"{compared.name}: {count} records instead of {expected} from {path}")
 
 
-def save_bodies(own: Contestant, folder: Path) -> int:
+def save_bodies(own: ComparedServer, folder: Path) -> int:
     """Write each response of the service to a file, for servers of static files. Return the size of the collection."""
     folder.mkdir()
     with closing(own.server.connect()) as connection:
-        for question, paths in own.requests.items():
+        for kind, paths in own.requests.items():
             for number, path in enumerate(paths):
-                (folder / _file_name(question, number)).write_bytes(own.server.get(path, connection)[1])
+                (folder / _file_name(kind, number)).write_bytes(own.server.get(path, connection)[1])
         body = own.server.get(own.collection, connection)[1]
     (folder / "collection").write_bytes(body)
     return len(body)
 
 
 @contextmanager
-def rival_contestant(
-    name: Rival, program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: Contestant, folder: Path
-) -> Iterator[Contestant]:
-    """Fill a rival with the users and run it. `program` is the installed one, `own` the service with the same users."""
+def compared_server(
+    name: ServerName,
+    program: Path | None,
+    users: Sequence[dict[str, Any]],
+    sample: Sample,
+    own: ComparedServer,
+    folder: Path,
+) -> Iterator[ComparedServer]:
+    """Fill a server with the users and run it. `program` is installed, `own` is the service with the same users."""
     folder.mkdir()
-    with _SERVERS[name](program, users, sample, own, folder) as contestant:
-        yield contestant
+    with _SERVERS[name](program, users, sample, own, folder) as compared:
+        yield compared
 
 
-def _file_name(question: str, number: int) -> str:
-    return question if number == 0 else f"{question}-{number}"
+def _file_name(kind: str, number: int) -> str:
+    return kind if number == 0 else f"{kind}-{number}"
 
 
 def _static_requests(sample: Sample) -> Requests:
-    counts = {question: len(paths) for question, paths in own_requests(sample)[0].items()}
-    return {
-        question: [f"/{_file_name(question, number)}" for number in range(count)] for question, count in counts.items()
-    }
+    counts = {kind: len(paths) for kind, paths in own_requests(sample)[0].items()}
+    return {kind: [f"/{_file_name(kind, number)}" for number in range(count)] for kind, count in counts.items()}
 
 
 def _offset_requests(sample: Sample, page: str, student: str, user: str = "/users/{id}") -> Requests:
@@ -99,24 +102,24 @@ def _offset_requests(sample: Sample, page: str, student: str, user: str = "/user
 
 
 @contextmanager
-def _yardstick(
-    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: Contestant, folder: Path
-) -> Iterator[Contestant]:
+def _baseline(
+    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: ComparedServer, folder: Path
+) -> Iterator[ComparedServer]:
     size = save_bodies(own, folder / "bodies")
     with baseline_server(folder / "bodies") as server:
-        yield Contestant("yardstick", server, _static_requests(sample), f"/stream/{size}")
+        yield ComparedServer("baseline", server, _static_requests(sample), f"/stream/{size}")
 
 
 @contextmanager
 def _nginx(
-    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: Contestant, folder: Path
-) -> Iterator[Contestant]:
+    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: ComparedServer, folder: Path
+) -> Iterator[ComparedServer]:
     save_bodies(own, folder / "bodies")
     port, config = free_port(), folder / "nginx.conf"
     config.write_text(_nginx_config(folder, port), encoding="utf-8")
     command = [str(program), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(config)]
     with external_server(command, port, folder / "log") as server:
-        yield Contestant("nginx", server, _static_requests(sample), "/collection")
+        yield ComparedServer("nginx", server, _static_requests(sample), "/collection")
 
 
 def _nginx_config(folder: Path, port: int) -> str:
@@ -145,8 +148,8 @@ http {{
 
 @contextmanager
 def _sqlalchemy(
-    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: Contestant, folder: Path
-) -> Iterator[Contestant]:
+    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: ComparedServer, folder: Path
+) -> Iterator[ComparedServer]:
     records, file, port = folder / "users.json", folder / "users.db", free_port()
     records.write_text(json.dumps(users), encoding="utf-8")
     command = [str(program), str(SQLALCHEMY_APP)]
@@ -155,13 +158,13 @@ def _sqlalchemy(
     headers = {"Authorization": f"Bearer {TOKEN}"}
     command += ["serve", str(file), str(port), TOKEN]
     with external_server(command, port, folder / "log", headers=headers) as server:
-        yield Contestant("sqlalchemy", server, requests, f"/users?limit={sample.total}")
+        yield ComparedServer("sqlalchemy", server, requests, f"/users?limit={sample.total}")
 
 
 @contextmanager
 def _datasette(
-    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: Contestant, folder: Path
-) -> Iterator[Contestant]:
+    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: ComparedServer, folder: Path
+) -> Iterator[ComparedServer]:
     """Run Datasette in its best case: an immutable file, known counts, no facets, pages by key."""
     file, counts, port = folder / "data.db", folder / "counts.json", free_port()
     write_datasette(users, file)
@@ -179,24 +182,24 @@ def _datasette(
         "students": [f"{page}&role=student&_next={key}" for key in sample.students_after],
     }
     with external_server(command, port, folder / "log", "/data") as server:
-        yield Contestant("datasette", server, requests, f".json?sql={quote('SELECT * FROM users')}&_shape=array")
+        yield ComparedServer("datasette", server, requests, f".json?sql={quote('SELECT * FROM users')}&_shape=array")
 
 
 @contextmanager
 def _json_server(
-    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: Contestant, folder: Path
-) -> Iterator[Contestant]:
+    program: Path | None, users: Sequence[dict[str, Any]], sample: Sample, own: ComparedServer, folder: Path
+) -> Iterator[ComparedServer]:
     file, port = folder / "users.json", free_port()
     write_json_server(users, file)
     options = ["--host", "127.0.0.1", "--port", str(port), "--read-only", "--quiet"]
     requests = _offset_requests(sample, "/users?_limit={limit}&_start={offset}", "&role=student")
     command = [shutil.which("node") or "node", str(program), *options, str(file)]
     with external_server(command, port, folder / "log") as server:
-        yield Contestant("json-server", server, requests, "/users")
+        yield ComparedServer("json-server", server, requests, "/users")
 
 
-_SERVERS: Final[Mapping[Rival, Callable[..., AbstractContextManager[Contestant]]]] = {
-    "yardstick": _yardstick,
+_SERVERS: Final[Mapping[ServerName, Callable[..., AbstractContextManager[ComparedServer]]]] = {
+    "baseline": _baseline,
     "nginx": _nginx,
     "sqlalchemy": _sqlalchemy,
     "datasette": _datasette,

@@ -1,4 +1,4 @@
-"""Installation of the rivals into a cache folder: packages of PyPI and npm, and the program nginx of Debian.
+"""Installation of the other servers into a cache folder: packages of PyPI and npm, and the program nginx of Debian.
 
 Nothing outside of that folder changes. Later runs use what is there.
 """
@@ -16,11 +16,11 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from bench.servers import BenchmarkError
 
-__all__ = ["RIVALS", "Rival", "cache_folder", "install_rivals"]
+__all__ = ["SERVER_NAMES", "ServerName", "cache_folder", "install_servers"]
 
-Rival: TypeAlias = Literal["yardstick", "nginx", "sqlalchemy", "datasette", "json-server"]
+ServerName: TypeAlias = Literal["baseline", "nginx", "sqlalchemy", "datasette", "json-server"]
 
-RIVALS: Final[tuple[Rival, ...]] = get_args(Rival)
+SERVER_NAMES: Final[tuple[ServerName, ...]] = get_args(ServerName)
 REQUIREMENTS: Final = Path(__file__).with_name("requirements.txt")
 JSON_SERVER: Final = "json-server@0.17.4"
 TIMEOUT_SECONDS: Final = 900.0
@@ -28,15 +28,15 @@ MESSAGE_LENGTH: Final = 600
 
 
 def cache_folder() -> Path:
-    """Return the folder of installed rivals."""
+    """Return the folder of installed programs."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "chalk-flask-bench"
 
 
-def install_rivals(names: Iterable[Rival], folder: Path) -> Mapping[Rival, Path | None]:
-    """Install rivals, unless they are installed, and return the program of each.
+def install_servers(names: Iterable[ServerName], folder: Path) -> Mapping[ServerName, Path | None]:
+    """Install servers, unless they are installed, and return the program of each.
 
-    The yardstick has none, because it is a part of the benchmark. Raises BenchmarkError that names the rival and the
+    The baseline has none, because it is a part of the benchmark. Raises BenchmarkError that names the server and the
     reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _install_nginx(folder: Path) -> Path:
     return unpacked
 
 
-_INSTALLERS: Final[Mapping[Rival, Callable[[Path], Path]]] = {
+_INSTALLERS: Final[Mapping[ServerName, Callable[[Path], Path]]] = {
     "nginx": _install_nginx,
     "sqlalchemy": _install_python_packages,
     "datasette": _install_python_packages,
@@ -90,19 +90,19 @@ _INSTALLERS: Final[Mapping[Rival, Callable[[Path], Path]]] = {
 }
 
 
-def _run(rival: str, command: Sequence[str], folder: Path | None = None) -> None:
+def _run(server: str, command: Sequence[str], folder: Path | None = None) -> None:
     try:
         completed = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
         )
     except subprocess.TimeoutExpired:
-        raise BenchmarkError(_message(rival, f"{command[0]} took more than {TIMEOUT_SECONDS:g} s")) from None
+        raise BenchmarkError(_message(server, f"{command[0]} took more than {TIMEOUT_SECONDS:g} s")) from None
     if completed.returncode:
         # URLs of package indexes may contain a password.
         output = re.sub(r"[a-z+]*://\S*", "<address>", completed.stderr or completed.stdout).strip()
         reason = f"{Path(command[0]).name} exited with {completed.returncode}: {output[-MESSAGE_LENGTH:]}"
-        raise BenchmarkError(_message(rival, reason))
+        raise BenchmarkError(_message(server, reason))
 
 
-def _message(rival: str, reason: str) -> str:
-    return f"cannot install {rival}: {reason}\nTo measure without it, name the others after --rivals."
+def _message(server: str, reason: str) -> str:
+    return f"cannot install {server}: {reason}\nTo measure without it, name the others after --rivals."
