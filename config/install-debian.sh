@@ -149,7 +149,8 @@ start_service() {
     systemctl daemon-reload
     systemctl enable -q "$name.service" "$name-backup.timer"
     systemctl restart "$name.service" "$name-backup.timer"
-    say "The service is started. Its log, with the link for the first administrator: journalctl -u $name"
+    say "The service is started. Its log: journalctl -u $name"
+    say "Create the first administrator, if there is none: $name admin create NAME --operator"
 }
 
 parse_arguments "$@"

@@ -47,11 +47,15 @@ class SetupLink:
         self._now = now
         self._hasher = hasher
 
+    def is_needed(self) -> bool:
+        """Return True if the store has no administrator."""
+        with self._store.read(CONTROL) as control:
+            return not has_administrators(control)
+
     def create(self) -> str | None:
         """Create a link for 24 hours and return its secret. Return None if the store has an administrator."""
-        with self._store.read(CONTROL) as control:
-            if has_administrators(control):
-                return None
+        if not self.is_needed():
+            return None
         secret = secrets.token_hex(16)
         data = {"hash": _hash(secret), "expires": format_timestamp(self._now() + LIFETIME)}
         with self._store.write(CONTROL, LOCK_TIMEOUT_SECONDS) as control:
@@ -92,8 +96,8 @@ class SetupLink:
     def _require_valid(self, is_valid: bool) -> None:
         if not is_valid:
             raise SetupLinkError(
-                "this link is used or expired: restart the service to get another link, or run"
-                " `chalk-flask admin create NAME --operator`"
+                "this link is used or expired: run `chalk-flask admin create NAME --operator`, or start the service"
+                " again on a terminal to get another link"
             )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chalk_flask.cli.errors import CommandError
+from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import DEFAULT_TENANT
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ __all__ = [
     "check_key_files",
     "create_day_token",
     "curl_command",
+    "first_administrator_text",
     "log_end",
     "log_start",
     "open_service",
@@ -66,6 +69,21 @@ def create_day_token(store: Backend, command: str) -> dict[str, Any]:
 def curl_command(token: str, url: str) -> str:
     """Return a curl command to paste into a terminal."""
     return f'  curl -H "Authorization: Bearer {token}" "{url}{EXAMPLE_PATH}"'
+
+
+def first_administrator_text(store: Backend, settings: Settings, setup_link: SetupLink, url: str) -> str | None:
+    """Return how the first administrator is created: a new link on a terminal, the name of a command in a log.
+
+    The link is a credential, so no log contains it. Only a store that no command can open always gets a link. None as
+    in `setup_link_text`, whose arguments these are.
+    """
+    if sys.stderr.isatty() or not store.durable:
+        return setup_link_text(settings, setup_link, url)
+    if not settings.console or not setup_link.is_needed():
+        return None
+    return complete_hints(
+        "There is no administrator yet. Create the first one: chalk-flask admin create NAME --operator"
+    )
 
 
 def setup_link_text(settings: Settings, setup_link: SetupLink, url: str) -> str | None:

@@ -13,9 +13,9 @@ from chalk_flask.cli.local_server import (
     check_key_files,
     create_day_token,
     curl_command,
+    first_administrator_text,
     open_service,
     run_server,
-    setup_link_text,
 )
 from chalk_flask.cli.options import (
     DEFAULT_TENANT,
@@ -64,9 +64,10 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     A store that is not durable, such as memory:, gets a token for one day, which is shown. No other command can open
     the store.
 
-    If the store has no administrator, a link is shown with which the first one is created in the admin console. It can
-    be used once, within 24 hours. So a store that does not exist is created, unless its folder does not exist, or
-    without the admin console. It is also created for the package of --import.
+    If the store has no administrator, a terminal shows a link with which the first one is created in the admin console.
+    It can be used once, within 24 hours. A log gets no link, but the command that creates an administrator. So a store
+    that does not exist is created, unless its folder does not exist, or without the admin console. It is also created
+    for the package of --import.
 
     A SQLite store is served by one process for each core, all on one address. A dead one is replaced. SIGHUP reads the
     settings again and replaces all processes, without refusing a request. With --processes 1, one process serves.
@@ -102,7 +103,7 @@ def _supervise(settings: Settings, options: dict[str, Any], package: Path | None
     def on_ready(url: str) -> None:
         click.echo(f"Listening on {url} ({process_count(settings)} processes, Ctrl-C to stop)", err=True)
         with open_configured_store(settings) as store:
-            if text := setup_link_text(settings, SetupLink(store), url):
+            if text := first_administrator_text(store, settings, SetupLink(store), url):
                 click.echo(text, err=True)
 
     run_supervisor(settings, options, folder, on_ready)
@@ -137,7 +138,7 @@ def _print_url(services: Services, url: str) -> None:
     This is a token for a store that `token create` cannot open, and the link for the first administrator.
     """
     click.echo(f"Listening on {url} (Ctrl-C to stop)", err=True)
-    if text := setup_link_text(services.settings, services.setup_link, url):
+    if text := first_administrator_text(services.store, services.settings, services.setup_link, url):
         click.echo(text, err=True)
     if not services.store.durable:
         token = create_day_token(services.store, "serve")

@@ -29,7 +29,7 @@ def test_link_works_once(console: Console, link: str) -> None:
 
 
 def test_unknown_link_is_a_page_with_a_remedy(console: Console) -> None:
-    assert "Restart the service" in console.get("/setup/0123456789abcdef", 404).text
+    assert "chalk-flask admin create" in console.get("/setup/0123456789abcdef", 404).text
 
 
 @pytest.mark.parametrize(
