@@ -20,6 +20,8 @@ __all__ = [
     "atomic_write",
     "create_once",
     "create_private_file",
+    "give_to_owner",
+    "make_folder",
     "make_private_folder",
     "move_into_place",
     "open_below",

@@ -1,12 +1,13 @@
-"""Copies of files that never change: a second name for the same file where the file system allows it."""
+"""Copies of files: for a file that never changes, a second name where the file system allows it."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["link_or_copy"]
+__all__ = ["copy_file", "link_or_copy"]
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -20,6 +21,15 @@ def link_or_copy(source: Path, target: Path) -> None:
     except FileNotFoundError:
         raise
     except OSError:
-        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with original.open("rb") as content, os.fdopen(descriptor, "wb") as copy:
-            shutil.copyfileobj(content, copy, 1 << 20)
+        copy_file(original, target)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file to a new one with mode 0600. For root, the copy has the owner of the file. Raises OSError."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as copy, source.open("rb") as content:
+        if os.geteuid() == 0:
+            owner = os.fstat(content.fileno())
+            with suppress(OSError):  # a container may deny it to root
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        shutil.copyfileobj(content, copy, 1 << 20)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from backends.errors import StoreInUseError
+from backends.files.private_files import create_private_file
 from backends.sqlite.connection import WriteLock, connect, driver_errors
 
 __all__ = ["back_up_database", "exclusive_lock"]
@@ -30,7 +30,7 @@ def back_up_database(path: Path, target: Path, lock: WriteLock, wait: float, on_
             source.execute("BEGIN")
             source.execute("SELECT id FROM _tenants LIMIT 1").fetchall()  # the transaction begins with its first read
             on_pinned()
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        create_private_file(target)
         with contextlib.closing(sqlite3.connect(target)) as copy:
             source.backup(copy, pages=_PAGES_PER_STEP, sleep=0)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -64,10 +65,15 @@ class SourceFile:
     path: Path
     size: int
 
-    def chunks(self) -> Iterator[bytes]:
-        """Yield the content. Raises OSError, and BackupError if the file has become shorter."""
+    def chunks(self, owners: set[int] | None = None) -> Iterator[bytes]:
+        """Yield the content, and add the id of the user to whom the opened file belongs to `owners`.
+
+        Raises OSError, and BackupError if the file has become shorter.
+        """
         remaining = self.size
         with self.path.open("rb") as file:
+            if owners is not None:
+                owners.add(os.fstat(file.fileno()).st_uid)
             while remaining and (chunk := file.read(min(remaining, _CHUNK_BYTES))):
                 remaining -= len(chunk)
                 yield chunk
@@ -83,8 +89,17 @@ def describe_file(source: SourceFile) -> ArchivedFile:
     return ArchivedFile(source.name, source.size, digest.hexdigest())
 
 
-def write_archive(out: Output, manifest: Manifest, sources: Sequence[SourceFile], passphrase: str | None) -> None:
-    """Write an archive with the files of the manifest, in its order. Raises OSError and BackupError."""
+def write_archive(
+    out: Output,
+    manifest: Manifest,
+    sources: Sequence[SourceFile],
+    passphrase: str | None,
+    owners: set[int] | None = None,
+) -> None:
+    """Write an archive with the files of the manifest, in its order. Raises OSError and BackupError.
+
+    Adds the ids of the users to whom the files belong to `owners`.
+    """
     encrypted = None if passphrase is None else EncryptingWriter(out.write, passphrase)
     with gzip.GzipFile("", "wb", COMPRESSION_LEVEL, encrypted or out, mtime=0) as packed:
         text = manifest.to_json()
@@ -92,7 +107,7 @@ def write_archive(out: Output, manifest: Manifest, sources: Sequence[SourceFile]
         packed.write(text + _padding(len(text)))
         for source in sources:
             packed.write(_header(source.name, source.size))
-            for chunk in source.chunks():
+            for chunk in source.chunks(owners):
                 packed.write(chunk)
             packed.write(_padding(source.size))
         packed.write(bytes(2 * _BLOCK_BYTES))

@@ -26,7 +26,7 @@ from chalk_flask.backup.archive import Output, SourceFile, describe_file, write_
 from chalk_flask.backup.data_files import DataFolder
 from chalk_flask.backup.errors import BackupError
 from chalk_flask.backup.manifest import Manifest
-from chalk_flask.files import create_private_file, make_private_folder
+from chalk_flask.files import create_private_file, make_folder, make_private_folder
 from chalk_flask.settings import Settings
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.times import format_timestamp, utc_now
@@ -88,18 +88,20 @@ def create_backup(
     *,
     passphrase: str | None = None,
     requested_by: str,
+    owners: set[int] | None = None,
 ) -> BackupResult:
     """Write an archive of the open store and its folder `data`, and record the audit event.
 
     `open_output` returns a context manager with the stream. Its end must complete the file. `requested_by` is the user
-    whom the audit event names. Raises BackupError, StorageError and OSError.
+    whom the audit event names. `owners` gets the ids of the users to whom the archived files belong, before that end.
+    Raises BackupError, StorageError and OSError.
     """
     data = DataFolder.of(settings)
     with _staging_folder(data.path) as staging:
         manifest, sources = _copy(store, settings, data, staging)
         with open_output() as out:
             counted = _CountingWriter(out)
-            write_archive(counted, manifest, sources, passphrase)
+            write_archive(counted, manifest, sources, passphrase, owners)
     result = BackupResult(manifest, counted.size, passphrase is not None)
     _record_created(store, result, requested_by)
     return result
@@ -135,7 +137,7 @@ def _staging_folder(data: Path) -> Iterator[Path]:
         raise BackupError("another backup of this store is in progress: try again when it has ended") from error
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(mode=0o700)
+        make_folder(folder)  # so that the service can delete what a killed backup of root has left behind
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -147,7 +149,7 @@ def _copy(store: Backend, settings: Settings, data: DataFolder, staging: Path) -
     _check_space(settings, staging)
     store_copy, data_copy = staging / "store", staging / "data"
     for folder in (store_copy, data_copy):
-        folder.mkdir(mode=0o700)
+        make_folder(folder)
     pinned: list[SourceFile] = []
     created = []
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from backends import InvalidStorageURLError, backend_class, file_path
-from backends.jsonfile.file_copies import link_or_copy
+from backends.jsonfile.file_copies import copy_file, link_or_copy
 from chalk_flask.background.leader_lock import leader_lock_for
 from chalk_flask.backup.archive import SourceFile
 from chalk_flask.files import make_private_folder
@@ -61,7 +60,7 @@ class DataFolder:
             make_private_folder(copy.parent)
             with suppress(FileNotFoundError):  # deleted meanwhile
                 if name == _JOURNAL:  # it is emptied in place
-                    shutil.copyfile(path, copy)
+                    copy_file(path, copy)
                 else:
                     link_or_copy(path, copy)
                 pinned.append(SourceFile(f"data/{name}", copy, copy.stat().st_size))

@@ -34,3 +34,23 @@ def test_files_of_root_belong_to_the_owner_of_the_store(
         owners |= owners_below(tmp_path / data) | {owner_of(tmp_path / data)}
     assert owners == {owner_of(folder)}
     assert owner_of(tmp_path / "backup.tar.gz") == owner_of(tmp_path)
+
+
+@requires_root
+@pytest.mark.parametrize("kind", ["json", "sqlite"])
+def test_archive_belongs_to_the_service_unless_a_link_leads_to_a_file_of_root(
+    kind: str, run: RunCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, private = tmp_path / "service", tmp_path / "private.txt"
+    (service / "backups").mkdir(parents=True)
+    for folder in (service, service / "backups"):
+        give_to_other_user(folder)
+    monkeypatch.setenv("CHALK_STORAGE", url_in(service, kind))
+    hold_import(run, tmp_path)
+    assert run("backup", service / "backups" / "first.tar.gz").code == 0
+    assert owners_below(service) == {owner_of(service)}
+    private.write_text("of root")
+    [data] = service.glob("*-data")
+    (data / "linked.txt").symlink_to(private)
+    assert run("backup", service / "backups" / "second.tar.gz").code == 0
+    assert owner_of(service / "backups" / "second.tar.gz") == owner_of(private)

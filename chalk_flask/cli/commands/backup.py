@@ -97,8 +97,14 @@ def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphra
     path = target
     if target.is_dir():
         path = new_backup_path(target, store.store_id, utc_now(), is_encrypted=passphrase is not None)
+    owners: set[int] = set()
     result = create_backup(
-        store, settings, lambda: _open_output(path, store.store_id), passphrase=passphrase, requested_by=current_user()
+        store,
+        settings,
+        lambda: _open_output(path, store.store_id, owners),
+        passphrase=passphrase,
+        requested_by=current_user(),
+        owners=owners,
     )
     if path == STDOUT:
         click.echo(_summary_text(result, "stdout", []), err=True)
@@ -109,10 +115,14 @@ def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphra
 
 
 @contextmanager
-def _open_output(path: Path, store_id: str) -> Iterator[IO[bytes]]:
-    """Yield the stream of the archive. A file is complete and synced to disk when the block ends."""
+def _open_output(path: Path, store_id: str, owners: set[int]) -> Iterator[IO[bytes]]:
+    """Yield the stream of the archive. A file is complete and synced to disk when the block ends.
+
+    If root writes it, the owner of its folder gets it, unless a file of another user is in it: that user may have
+    linked to a file that only root can read. The block adds the owners of the files.
+    """
     from chalk_flask.backup import delete_leftovers
-    from chalk_flask.files import atomic_write
+    from chalk_flask.files import atomic_write, give_to_owner
 
     if path == STDOUT:
         yield sys.stdout.buffer
@@ -122,6 +132,8 @@ def _open_output(path: Path, store_id: str) -> Iterator[IO[bytes]]:
         delete_leftovers(path, store_id)
     with atomic_write(path, path.with_name(f".{path.name}.part")) as file:
         yield file
+        if owners == {path.parent.stat().st_uid}:
+            give_to_owner(file.fileno(), path.parent)
 
 
 def _summary_text(result: BackupResult, place: str, deleted: list[str]) -> str:
