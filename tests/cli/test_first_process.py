@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.cli.conftest import ENVIRON
@@ -37,25 +38,20 @@ def test_sigterm_ends_a_first_process_that_does_not_serve_yet(tmp_path: Path) ->
     settings = tmp_path / "chalk.toml"
     os.mkfifo(settings)
     command = [*first_process_command(), "serve", "--config", str(settings)]
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRON) as process:
-        try:
-            writers: list[int] = []
-            wait_patiently(lambda: writers or writers.extend(open_if_read(settings)))
-            [target] = processes_of(process.pid) or [process.pid]
-            os.kill(target, signal.SIGTERM)
-            assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
-        finally:
-            for each in writers:
-                os.close(each)
-            if process.poll() is None:
-                process.kill()
+    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRON) as process, ExitStack() as stack:
+        stack.callback(process.kill)
+        wait_patiently(lambda: open_for_reader(settings, stack))
+        [target] = processes_of(process.pid) or [process.pid]
+        os.kill(target, signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
 
 
-def open_if_read(pipe: Path) -> list[int]:
-    """Return the descriptor for writing, when a process reads the pipe. That process then waits for data."""
+def open_for_reader(pipe: Path, stack: ExitStack) -> bool:
+    """Open a pipe for writing as soon as a process reads it, which then waits for data. Return True then."""
     try:
-        return [os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)]
+        stack.callback(os.close, os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        return []
+        return False
+    return True

@@ -64,7 +64,10 @@ def test_port_in_use_is_reported_in_a_line(command: str, run: RunCommand) -> Non
 def test_setup_link_is_printed_on_a_terminal(processes: str, tmp_path: Path) -> None:
     terminal, stderr = pty.openpty()
     command = [sys.executable, "-m", "chalk_flask", "serve", "--port", "0", "--processes", processes]
-    with subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stderr=stderr) as process, os.fdopen(terminal) as output:
+    with (
+        subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stderr=stderr, text=True) as process,
+        os.fdopen(terminal) as output,
+    ):
         os.close(stderr)
         try:
             url = read_until(output, r"Listening on (http://127\.0\.0\.1:[0-9]+)")[1]
