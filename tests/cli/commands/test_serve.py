@@ -68,9 +68,6 @@ def test_setup_link_is_printed_on_a_terminal(processes: str, tmp_path: Path) -> 
         subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stderr=stderr, text=True) as process,
         os.fdopen(terminal) as output,
     ):
-        subprocess.Popen(command, cwd=tmp_path, env=ENVIRON, stderr=stderr, text=True) as process,
-        os.fdopen(terminal) as output,
-    ):
         os.close(stderr)
         try:
             url = read_until(output, r"Listening on (http://127\.0\.0\.1:[0-9]+)")[1]
