@@ -349,8 +349,8 @@ def _require_local(administrator: Administrator) -> Administrator:
     """Return the administrator. Raises AdministratorError for an external one."""
     if administrator.is_external:
         raise AdministratorError(
-            "this administrator signs in with an identity provider: change the account there, or the access in the"
-            " setting oidc_access"
+            "this administrator signs in with an identity provider: change the account there, or let the operator"
+            " change the setting oidc_access"
         )
     return administrator
 

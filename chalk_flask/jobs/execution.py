@@ -55,7 +55,8 @@ def execute(
     except _EXPECTED_ERRORS as error:
         _fail(jobs, job, str(error))
     except OSError as error:
-        _fail(jobs, job, f"{error.strerror or type(error).__name__}: check the folder of the setting data")
+        reason = error.strerror or type(error).__name__
+        _fail(jobs, job, f"{reason}: the operator must check the folder of the setting data")
     except Exception as error:  # noqa: BLE001 - every job must end
         # Messages of unexpected errors may quote personal data, so only the location is shown.
         _fail(jobs, job, f"unexpected error: {error_location(error)}. Please report it")

@@ -158,7 +158,7 @@ class JobStore:
                     return active
             _check_queue(transaction)
             if not record_queued(transaction, source, self._now(), full=full):
-                raise JobError(f"there is no source {source[:80]!r}: list them with `chalk-flask source list`")
+                raise JobError(f"there is no source {source[:80]!r}: it may have been removed")
             job = self._new_job(tenant, "sync", requested_by, source)
             lifecycle.enqueue(transaction, job, self._now())
         self.on_enqueue()

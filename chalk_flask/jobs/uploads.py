@@ -67,8 +67,8 @@ def _copy(stream: IO[bytes], file: BinaryIO, name: str, max_bytes: int, folder: 
         size += len(chunk)
         if size > max_bytes:
             raise UploadTooLargeError(
-                f"{name!r} is larger than {max_bytes >> 20} MiB: raise the setting upload_max_mb if the package is"
-                " genuine"
+                f"{name!r} is larger than {max_bytes >> 20} MiB: if the package is genuine, ask the operator to raise"
+                " the setting upload_max_mb"
             )
         if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
             raise _disk_full(name)

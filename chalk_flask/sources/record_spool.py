@@ -101,6 +101,6 @@ class RecordSpool:
         self._line_count += 1
         if self._file.tell() > self._max_bytes:
             raise SourceError(
-                f"a collection of the provider has more than {self._max_bytes >> 20} MiB: raise the setting"
-                " import_max_mb if the roster is genuine"
+                f"a collection of the provider has more than {self._max_bytes >> 20} MiB: if the roster is"
+                " genuine, the operator can raise the setting import_max_mb"
             )

@@ -197,7 +197,8 @@ def _record_failure(
 def _reason(error: Exception) -> str:
     """Return the text of an expected error, without the name of a file."""
     if isinstance(error, OSError):
-        return f"{error.strerror or type(error).__name__}: check the folder of the setting data"
+        reason = error.strerror or type(error).__name__
+        return f"{reason}: the operator must check the folder of the setting data"
     return str(error)
 
 

@@ -61,7 +61,7 @@ def test_upload_that_is_no_complete_zip_is_rejected(content: bytes, message: str
 
 def test_upload_that_is_too_large_is_not_read_to_its_end(tmp_path: Path) -> None:
     stream = EndlessZip()
-    with pytest.raises(UploadError, match=r"'a.zip' is larger than 1 MiB: raise the setting upload_max_mb"):
+    with pytest.raises(UploadError, match=r"'a.zip' is larger than 1 MiB: if the package is genuine, ask the operator"):
         store_upload(tmp_path, stream, "a.zip", MAX_BYTES)  # type: ignore[arg-type]  # it only needs `read`
     assert stream.count <= 2 * MAX_BYTES
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from marshmallow import ValidationError
 
 from chalk_flask.oneroster.csv.program_messages import is_error_message, is_program_message
-from chalk_flask.oneroster.csv.tolerances import ROLE_MAP_EXAMPLE
+from chalk_flask.oneroster.csv.row_repair import lenient_cell
+from chalk_flask.oneroster.csv.tolerances import LENIENT_READING, ROLE_MAP_EXAMPLE
 from chalk_flask.oneroster.csv.windows_1252 import from_windows_1252
 from chalk_flask.oneroster.fields.composites import EnumListField, RefListField, TextListField, UserIdsField, split_ids
 from chalk_flask.oneroster.fields.scalars import (
@@ -254,6 +255,9 @@ def value_problem(
     """Return the error of a cell that its field rejects. `value` is the cell, or None if it is confidential."""
     message = "; ".join(map(str, error.messages))
     hint, cause = _hint_and_cause(element, column, cell)
+    if repaired := lenient_cell(element, column, cell):
+        effect = f"reads it as {repaired}" if column == "role" else "accepts it"
+        hint, cause = f"{hint} {LENIENT_READING} {effect}.", cause and f"{cause}, tolerated"
     return CellProblem("bad_value", message, hint, column, value, cause and f"{column}: {cause}")
 
 
@@ -346,6 +350,7 @@ def _word_hint(element: EnumField, column: str, cell: str) -> str:
     words = [word for word in element.vocabulary if word.casefold() == cell.casefold()]
     if words:
         return f"Write {words[0]}: letter case counts."
-    if column == "role":
-        return f"Use one of these roles, or map it with the setting import_role_map, for example {ROLE_MAP_EXAMPLE}."
-    return "Use one of these words."
+    if column == "role" and not lenient_cell(element, column, cell):
+        map_hint = f"let the operator map it with the setting import_role_map, for example {ROLE_MAP_EXAMPLE}"
+        return f"Use one of these roles, or {map_hint}."
+    return f"Use one of these {'roles' if column == 'role' else 'words'}."

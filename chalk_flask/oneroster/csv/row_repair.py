@@ -44,7 +44,7 @@ from chalk_flask.oneroster.fields.scalars import (
 )
 from chalk_flask.oneroster.resource_type import ResourceType
 
-__all__ = ["RowRepair", "decode_windows_1252", "with_comma_lists"]
+__all__ = ["RowRepair", "decode_windows_1252", "lenient_cell", "with_comma_lists"]
 
 _TRUTH_WORDS = {
     **dict.fromkeys(("true", "t", "yes", "y", "1"), "true"),
@@ -174,6 +174,19 @@ class RowRepair:
 
 
 _WORD_FIELDS = (EnumField, EnumListField, BooleanField)
+
+
+def lenient_cell(element: OneRosterField, column: str, cell: str) -> str:
+    """Return the valid role, word or date that lenient reading makes of an invalid cell; empty if it rejects it."""
+    if column == "role" and isinstance(element, EnumField):
+        name = "enrollments" if element.vocabulary == vocabularies.ENROLLMENT_ROLES else "users"
+        return ROLE_SYNONYMS[name].get(role_key(cell), "")
+    repaired = _standard_date(cell) if isinstance(element, DateField) else _standard_word(element, cell)
+    try:
+        element.from_cell(repaired)
+    except ValidationError:
+        return ""
+    return repaired
 
 
 def _standard_word(element: OneRosterField | None, cell: str) -> str:

@@ -15,6 +15,7 @@ __all__ = [
     "DELIMITER",
     "FILE_NAME_CASE",
     "HEADER_CASE",
+    "LENIENT_READING",
     "MISSING_COLUMN",
     "MISSING_MANIFEST",
     "NULL_WORD",
@@ -108,6 +109,9 @@ TOLERANCES: tuple[Tolerance, ...] = (
 """Table of the tolerances. An id never changes and is never used again."""
 
 ROLE_MAP_EXAMPLE = "aide=teacher"
+
+LENIENT_READING = "Lenient reading (--lenient)"
+"""Name of lenient reading in hints: of the choice in the console, and of the option of the command line."""
 
 _USER_ROLES = {
     "pupil": "student",

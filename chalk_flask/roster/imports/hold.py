@@ -126,7 +126,7 @@ def _place_copy(job: ImportJob, report: ImportReport) -> None:
 def add_hold_failure(report: ImportReport, error: OSError) -> None:
     """Add to the report that the package must be held, and why it cannot be."""
     message = f"the package exceeds a change threshold, but cannot be held: {_reason(error)}"
-    hint = "Check the folder of the setting `data` and import the package again."
+    hint = "The operator must check the folder of the setting `data`. Then import the package again."
     report.problems.add(ImportProblem("cannot_hold", message, hint))
     thresholds = "; ".join(threshold.to_text() for threshold in report.exceeded)
     hint = "Check whether these changes are intended."
@@ -144,7 +144,7 @@ def store_rejected(job: ImportJob, report: ImportReport) -> None:
             history.store_rejected_run(job.options.folder, job.to_run("refused", report))
         except OSError as error:
             message = f"the report of this import cannot be stored: {_reason(error)}"
-            hint = "Check the folder of the setting `data`."
+            hint = "The operator must check the folder of the setting `data`."
             report.problems.add(ImportProblem("not_recorded", message, hint, is_warning=True))
 
 

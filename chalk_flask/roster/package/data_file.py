@@ -46,7 +46,7 @@ PLACEHOLDER_WARNINGS = {
     NULL_WORD: ("null_word", "Leave cells without a value empty."),
 }
 """Code and remedy of the warning about each kind of placeholder."""
-LENIENT_HINT = "Export it with commas, or read it with --lenient."
+LENIENT_HINT = "Export it with commas, or use lenient reading (--lenient)."
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,8 @@ class DataFile:
             if count:
                 yield tolerance_warning(tolerance, f"{count_of(count, 'row')}: {tolerance.deviation}", self.name)
         if self.repair.mapped_roles:
-            message = f"{count_of(self.repair.mapped_roles, 'row')} with a role of the setting import_role_map"
+            rows = count_of(self.repair.mapped_roles, "row")
+            message = f"{rows} with a role that the operator maps by the setting import_role_map"
             yield ImportProblem("mapped_role", message, "The role was replaced.", self.name, None, "role", None, True)
         yield from self._row_warnings()
 

@@ -139,7 +139,7 @@ def _modes_without_manifest(package: Package, problems: ImportProblems, *, lenie
         raise PackageRejectedError(ImportProblem("other_format", f"the files are those of {label}", hint))
     if not (lenient and data_files):
         misnamed = package.misnamed_files()
-        lenient_hint = ", or import with --lenient" if data_files else ""
+        lenient_hint = ", or use lenient reading (--lenient)" if data_files else ""
         hint = f"Add manifest.csv, which OneRoster 1.1 requires{lenient_hint}."
         hint = _naming_hints(misnamed, (MANIFEST, *_file_names(FILES))) if MANIFEST in misnamed else hint
         raise PackageRejectedError(_error("missing_manifest", "the package has no manifest.csv", hint))

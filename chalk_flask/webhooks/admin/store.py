@@ -244,8 +244,8 @@ class WebhookStore:
     def _check_tenant(self, options: SubscriptionOptions, tenant: Tenant, webhook_count: int) -> None:
         if DEMOGRAPHICS in options.entities and not tenant.demographics:
             raise WebhookError(
-                f"tenant {tenant.name} has not opted in to demographics: run `chalk-flask tenant set {tenant.name}"
-                " --demographics` first"
+                f"tenant {tenant.name} has not opted in to demographics: turn them on in the settings of the console,"
+                f" or run `chalk-flask tenant set {tenant.name} --demographics`"
             )
         if webhook_count >= MAX_WEBHOOKS:
             raise WebhookError(f"a tenant can have at most {MAX_WEBHOOKS} webhooks: delete an unused one")

@@ -158,3 +158,39 @@ def test_lenient_reading_does_not_guess_a_day(cell: str) -> None:
     repair = repair_for("enrollments", lenient=True)
     row = row_of("enrollments", beginDate=cell)
     assert repair.repair(row) is row
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "cell", "hint"),
+    [
+        ("users", "role", "Student", "reads it as student."),
+        ("users", "role", "pupil", "Use one of these roles. Lenient reading (--lenient) reads it as student."),
+        ("users", "role", "tutor", "or let the operator map it with the setting import_role_map"),
+        ("enrollments", "role", "aide", "reads it as teacher."),
+        ("orgs", "type", "School", "Write school: letter case counts. Lenient reading (--lenient) accepts it."),
+        ("orgs", "type", "campus", "Use one of these words."),
+        ("users", "enabledUser", "yes", "Write true or false. Lenient reading (--lenient) accepts it."),
+        ("users", "enabledUser", "perhaps", "Write true or false."),
+        ("demographics", "sex", "F", "Lenient reading (--lenient) accepts it."),
+        ("demographics", "birthDate", "2015/03/01", "Lenient reading (--lenient) accepts it."),
+        ("demographics", "birthDate", "2015/13/01", ""),
+        ("demographics", "birthDate", "03/01/2015", ""),
+    ],
+)
+def test_hint_names_lenient_reading_exactly_if_it_accepts_the_cell(
+    name: str, column: str, cell: str, hint: str
+) -> None:
+    row = row_of(name, **{column: cell})
+    [problem] = RowParser(FILES[name], HEADERS[name]).problems_in(row)
+    assert problem.hint.endswith(hint) or hint in problem.hint
+    repaired = repair_for(name, lenient=True).repair(row)
+    is_accepted = not list(RowParser(FILES[name], HEADERS[name]).problems_in(repaired))
+    assert ("Lenient reading (--lenient)" in problem.hint) is is_accepted
+
+
+def test_rows_with_other_words_are_not_counted_with_tolerated_ones() -> None:
+    parser = RowParser(FILES["users"], HEADERS["users"])
+    causes = {
+        cell: next(iter(parser.problems_in(row_of("users", enabledUser=cell)))).cause for cell in ("yes", "n", "?")
+    }
+    assert causes["yes"] == causes["n"] != causes["?"]

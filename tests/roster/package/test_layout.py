@@ -205,7 +205,7 @@ def test_missing_manifest_names_lenient_reading(tmp_path: Path) -> None:
     entries = moved_into("")
     del entries["manifest.csv"]
     (error,) = import_entries(tmp_path, entries).problems.errors
-    assert error.hint == "Add manifest.csv, which OneRoster 1.1 requires, or import with --lenient."
+    assert error.hint == "Add manifest.csv, which OneRoster 1.1 requires, or use lenient reading (--lenient)."
 
 
 def test_many_other_files_in_a_folder_are_accepted(tmp_path: Path) -> None:

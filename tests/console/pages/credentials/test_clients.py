@@ -95,7 +95,7 @@ def test_client_with_a_key_has_no_secret(owner: Console) -> None:
     assert client.scopes == {ROSTER, ROSTER_CORE}
     page = owner.get(f"{LIST}/{client.id}").text
     assert "/rotate" not in page
-    assert "until it runs with the setting public_url" in visible_text(page)
+    assert "until the operator sets public_url" in visible_text(page)
 
 
 def test_client_that_signs_requests_keeps_its_secret_encrypted(owner: Console) -> None:
