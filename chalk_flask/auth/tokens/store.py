@@ -91,8 +91,8 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         self._insert(key, record)
         return token, record
 
-    def rotate(self, token_id: str, overlap: timedelta) -> tuple[str, ApiToken]:
-        """Create a token that replaces another one, and return it and its stored form.
+    def rotate(self, token_id: str, overlap: timedelta) -> tuple[str, ApiToken, ApiToken]:
+        """Create a token that replaces another one. Return it, its stored form, and that of the former token.
 
         It has a new id and the label, scopes, restrictions and lifetime of the former token. The former token stays
         valid for the overlap, unless it ends earlier. With an overlap of zero it is revoked.
@@ -105,9 +105,10 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
             if not former.is_valid_at(now):
                 raise TokenError(f"the token {former.id} is {former.state_at(now)}: create another one")
             value, new_key, new = self._replacement(former, now)
-            transaction.put(COLLECTION, [_ended(former, now, overlap).to_record(key), new.to_record(new_key)])
+            ended = _ended(former, now, overlap)
+            transaction.put(COLLECTION, [ended.to_record(key), new.to_record(new_key)])
             self._record(transaction, "token.rotated", former, replacement=new.id)
-        return value, new
+        return value, new, ended
 
     @staticmethod
     def _replacement(former: ApiToken, now: datetime) -> tuple[str, str, ApiToken]:

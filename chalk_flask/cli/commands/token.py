@@ -100,8 +100,8 @@ def list_tokens(as_json: bool, **options: Any) -> None:
 def rotate(token_id: str, overlap: timedelta, as_json: bool, **options: Any) -> None:
     """Replace a token by a new one with the same label and access, and show it once."""
     with _token_store(settings_from_options(options)) as tokens:
-        token, record = tokens.rotate(token_id, overlap)
-    _echo_created(as_json, token, record)
+        token, record, former = tokens.rotate(token_id, overlap)
+    _echo_created(as_json, token, record, former)
 
 
 @token_group.command("revoke", epilog="Example: chalk-flask token revoke 5f0c6a91d2b3e478")
@@ -121,13 +121,17 @@ def _token_store(settings: Settings) -> AbstractContextManager[TokenStore]:
     return open_credentials(settings, TokenStore, TokenError)
 
 
-def _echo_created(as_json: bool, token: str | None, record: ApiToken) -> None:
+def _echo_created(as_json: bool, token: str | None, record: ApiToken, former: ApiToken | None = None) -> None:
     data = record.to_dict()
     summary = {name: data[name] for name in ("id", "prefix", "tenant", "scopes", "limits", "expires")}
-    echo_result(as_json, {"token": token, **summary}, _created_text(token, data, record.restrictions))
+    if former:
+        summary["former_valid_until"] = None if former.revoked else former.to_dict()["expires"]
+    echo_result(as_json, {"token": token, **summary}, _created_text(token, data, record.restrictions, former))
 
 
-def _created_text(token: str | None, data: dict[str, Any], restrictions: AccessRestrictions) -> str:
+def _created_text(
+    token: str | None, data: dict[str, Any], restrictions: AccessRestrictions, former: ApiToken | None
+) -> str:
     rows = [
         ("id", data["id"]),
         ("tenant", data["tenant"]),
@@ -137,7 +141,14 @@ def _created_text(token: str | None, data: dict[str, Any], restrictions: AccessR
     ]
     headline = token or f"The token with this SHA-256 is accepted as {data['id']}."
     warning = ["", shown_once_warning("token")] if token else []
-    return "\n".join([headline, *warning, *summary_text(rows, 8)])
+    former_line = [_former_text(former)] if former else []
+    return "\n".join([headline, *warning, *summary_text(rows, 8), *former_line])
+
+
+def _former_text(former: ApiToken) -> str:
+    if former.revoked:
+        return f"The former token {former.id} is revoked."
+    return f"The former token {former.id} stays valid until {former.to_dict()['expires']}."
 
 
 def _with_state(record: ApiToken) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def tokens(store: Backend, clock: FakeClock) -> TokenStore:
 def test_rotated_token_has_the_same_access_and_a_new_id(tokens: TokenStore, clock: FakeClock) -> None:
     _, former = tokens.create("a reader", {ROSTER}, expires=clock() + timedelta(days=9), restrictions=RESTRICTIONS)
     clock.advance(days=8)
-    value, new = tokens.rotate(former.id, timedelta(hours=24))
+    value, new, _ = tokens.rotate(former.id, timedelta(hours=24))
     assert value.startswith(new.prefix or "-")
     assert new.expires == clock() + timedelta(days=9), "the lifetime begins again"
     assert tokens.authenticate(value)[0] == replace(former.principal, credential_id=new.id)
@@ -79,6 +79,6 @@ def test_ended_and_unknown_tokens_cannot_be_rotated(tokens: TokenStore, clock: F
 
 def test_rotation_is_recorded_with_both_ids(tokens: TokenStore, store: Backend) -> None:
     _, former = tokens.create("a reader", {ROSTER})
-    _, new = tokens.rotate(former.id, timedelta(0))
+    _, new, _ = tokens.rotate(former.id, timedelta(0))
     [event] = [event for event in events_of_tenant(store, "default") if event["event"] == "token.rotated"]
     assert (event["id"], event["label"], event["replacement"]) == (former.id, "a reader", new.id)

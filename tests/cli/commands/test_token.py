@@ -162,7 +162,7 @@ def test_invalid_access_restrictions_are_a_usage_error(
 def test_rotate_prints_the_new_token_and_keeps_the_former_one(run: RunCommand, tmp_path: Path) -> None:
     created = create(run).json
     rotated = run("token", "rotate", created["id"], "--json").json
-    assert list(rotated) == list(created)
+    assert list(rotated) == [*created, "former_valid_until"]
     assert (rotated["scopes"], rotated["tenant"]) == (created["scopes"], created["tenant"])
     assert is_valid(rotated["token"], tmp_path)
     assert is_valid(created["token"], tmp_path)
@@ -172,7 +172,20 @@ def test_rotate_without_overlap_revokes_the_former_token(run: RunCommand, tmp_pa
     created = create(run).json
     result = run("token", "rotate", created["id"], "--overlap", "0s")
     assert "The token is shown only this once" in result.out
+    assert f"The former token {created['id']} is revoked." in result.out
     assert not is_valid(created["token"], tmp_path)
+
+
+def test_rotate_prints_the_end_of_the_former_token(run: RunCommand) -> None:
+    created = create(run).json
+    result = run("token", "rotate", created["id"], "--overlap", "2h")
+    [former] = [token for token in run("token", "list", "--json").json["tokens"] if token["id"] == created["id"]]
+    assert f"The former token {created['id']} stays valid until {former['expires']}." in result.out.splitlines()
+
+
+def test_rotate_without_overlap_prints_no_end_as_json(run: RunCommand) -> None:
+    rotated = run("token", "rotate", create(run).json["id"], "--overlap", "0s", "--json").json
+    assert rotated["former_valid_until"] is None
 
 
 def test_create_warns_about_restrictions_that_show_nothing(run: RunCommand) -> None:

@@ -159,11 +159,12 @@ def rotate_token(token_id: str) -> ResponseReturnValue:
     if not form.validate():
         raise Conflict("Choose how long the former value still works. Nothing was changed.")
     try:
-        value, new = current().services.tokens.rotate(token.id, timedelta(hours=int(form.overlap.data)))
+        value, new, former = current().services.tokens.rotate(token.id, timedelta(hours=int(form.overlap.data)))
     except TokenError as error:
         raise Conflict(format_sentence(error)) from error
     flash_secret(_subject(new), value)
-    flash("The token is rotated. Give the application its new value.", "success")
+    end = "is revoked" if former.revoked else f"works until {former.expires:%Y-%m-%d %H:%M} UTC"
+    flash(f"The token is rotated. Give the application its new value. The former one {end}.", "success")
     return redirect(url_for("console.show_token", token_id=new.id), 303)
 
 

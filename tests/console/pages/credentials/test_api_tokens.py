@@ -271,7 +271,7 @@ def test_token_is_rotated_and_the_new_value_shown_once(owner: Console) -> None:
     assert new is not None
     assert api_status(owner, new[0]) == 200
     assert api_status(owner, value) == 401
-    assert "The token is rotated." in page.text
+    assert "The former one is revoked." in page.text
 
 
 def test_ended_token_cannot_be_rotated(owner: Console) -> None:
