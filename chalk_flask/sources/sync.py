@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["SyncOptions", "remove_source_files", "sync_source"]
 
 log = logging.getLogger(__name__)
+# A command sets up no log and prints the error. Without this handler, Python would print the event beside it.
+log.addHandler(logging.NullHandler())
 
 DELTA_OVERLAP: Final = timedelta(hours=1)
 """Period before the last sync that a delta sync reads again, because clocks differ and transactions end late."""

@@ -264,6 +264,7 @@ def test_credential_that_is_rejected_is_an_error(puller: Puller, provider: Provi
     provider.replies = lambda path, query: Reply(401)
     check_failure(puller, provider, "the credential is invalid or expired")
     assert provider.issued == 2
+    assert "public_url" not in str(puller.source().last_error)
 
 
 def test_closed_connection_is_opened_again(puller: Puller, provider: Provider) -> None:

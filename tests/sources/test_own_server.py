@@ -84,6 +84,14 @@ def test_roster_of_a_real_server_is_copied(puller: Puller, upstream: Upstream, a
     assert puller.sync(full=True).state == "unchanged"
 
 
+def test_signature_for_another_url_than_the_public_one_is_explained(puller: Puller, upstream: Upstream) -> None:
+    other = upstream.url.replace("127.0.0.1", "localhost")
+    puller.add(other, auth="oauth1", **upstream.members["oauth1"])
+    with pytest.raises(SourceError, match="with the status 401; the credential or the signature") as rejected:
+        puller.sync()
+    assert "(public_url of Chalk Flask)" in str(rejected.value)
+
+
 def test_wrong_secret_is_rejected_by_a_real_server(puller: Puller, upstream: Upstream) -> None:
     puller.add(upstream.url, client_id=upstream.members["oauth2"]["client_id"], secret="wrong-secret")
     with pytest.raises(SourceError, match="rejects the client at its token endpoint"):

@@ -23,8 +23,14 @@ __all__ = ["Authorizer", "BearerAuthorizer", "OAuth1Authorizer", "OAuth2Authoriz
 MAX_TOKEN_LENGTH: Final = 16_384
 
 
+_INVALID_CREDENTIAL: Final = "the credential is invalid or expired: give the source a valid one"
+
+
 class Authorizer(Protocol):
     """Protocol of objects that return the headers by which a provider authenticates this service."""
+
+    unauthorized_advice: str
+    """Causes of the status 401, and what to do, as the end of a sentence."""
 
     def headers(self, url: str) -> Mapping[str, str]:
         """Return the headers for a GET of a URL. Raises SourceError."""
@@ -38,6 +44,8 @@ class Authorizer(Protocol):
 class BearerAuthorizer:
     """Authorizer with a bearer token that does not change."""
 
+    unauthorized_advice = _INVALID_CREDENTIAL
+
     def __init__(self, token: str) -> None:
         self._token = token
 
@@ -50,6 +58,12 @@ class BearerAuthorizer:
 
 class OAuth1Authorizer:
     """Authorizer that signs each request with OAuth 1.0a and HMAC-SHA256 (OneRoster 1.1, section 3.6)."""
+
+    unauthorized_advice = (
+        "the credential or the signature is invalid: check client id, secret and the clock of this machine, and compare"
+        " the URL of the source with the address for which the provider verifies signatures (public_url of"
+        " Chalk Flask)"
+    )
 
     def __init__(self, client_id: str, secret: str) -> None:
         self._client_id, self._secret = client_id, secret
@@ -80,6 +94,8 @@ class OAuth1Authorizer:
 
 class OAuth2Authorizer:
     """Authorizer that obtains access tokens with client credentials (RFC 6749, section 4.4)."""
+
+    unauthorized_advice = _INVALID_CREDENTIAL
 
     def __init__(
         self, client: HttpClient, token_url: str, client_id: str, secret: str, *, with_demographics: bool

@@ -100,7 +100,7 @@ class Provider:
         return response
 
     def _parse(self, response: HttpResponse, resource_type: ResourceType) -> Page:
-        _check_status(response, resource_type)
+        _check_status(response, resource_type, self._authorizer.unauthorized_advice)
         links = response.headers.get("link", "")
         return Page(
             _records(response.body, resource_type),
@@ -131,13 +131,13 @@ def offset_of(url: str) -> int | None:
     return int(values[0][:12]) if len(values) == 1 and values[0].isdecimal() else None
 
 
-def _check_status(response: HttpResponse, resource_type: ResourceType) -> None:
+def _check_status(response: HttpResponse, resource_type: ResourceType, unauthorized_advice: str) -> None:
     """Raise StatusError unless the status is 200."""
     match response.status:
         case 200:
             return
         case 401:
-            advice = "the credential is invalid or expired: give the source a valid one"
+            advice = unauthorized_advice
         case 403:
             advice = "the credential may not read it: let the operator of the provider allow it"
         case 404 | 501:

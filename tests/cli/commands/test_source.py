@@ -103,6 +103,15 @@ def test_failed_sync_exits_with_1_and_is_listed(run: RunCommand, add: CommandRes
     assert (listed["lastError"], listed["failures"]) == (failed.json["message"], 1)
 
 
+def test_failed_sync_prints_one_message(add: CommandResult, provider: Provider, tmp_path: Path) -> None:
+    provider.replies = lambda path, query: Reply(404) if path == "classes" else None
+    command = [sys.executable, "-m", "chalk_flask", "source", "sync", "sis", "--tenant", "north"]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRON, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert "answers a request of classes with the status 404" in line
+
+
 def test_scheduled_source_shows_its_next_sync(run: RunCommand, add: CommandResult, provider: Provider) -> None:
     arguments = ("source", "add", "--url", provider.url, "--auth", "bearer", "--secret-file", "-")
     hourly = run(*arguments, "--name", "hourly", "--every", "1h", stdin=b"x")
