@@ -73,11 +73,12 @@ class Page:
     the documents of the page in order: joined by commas they form the content of a JSON array. Each chunk contains at
     least one document, so an empty page has no chunks. A chunk of several documents has at most MAX_CHUNK_BYTES, so
     that no page is in memory as a whole. Chunks are read from the snapshot during iteration. If the snapshot is closed,
-    the iteration raises StorageUnavailableError.
+    the iteration raises StorageUnavailableError. `has_escapes` is False if no document has a JSON escape but `\\/`.
     """
 
     chunks: Iterator[bytes]
     total: int
+    has_escapes: bool = True
 
     def body(self) -> bytes:
         """Return all documents of the page, joined by commas."""

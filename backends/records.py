@@ -69,7 +69,8 @@ class Collection:
     values of a record with this body. It raises ValueError for a body that it cannot read. With it, a store can compare
     the values with the bodies, and rebuild them (`backends.repair`). None means that the body does not determine them.
     Records of a collection without `is_copied` belong to one store: `copy_store` leaves them out. It also leaves out
-    the records for which `is_record_copied` returns False.
+    the records for which `is_record_copied` returns False. `tracks_escapes` requests that the backend knows which
+    bodies have JSON escapes other than `\\/`, for `Page.has_escapes`. A backend may ignore it.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Collection:
     values_of: Callable[[bytes], Mapping[str, Value]] | None = field(default=None, compare=False)
     is_copied: bool = field(default=True, compare=False)
     is_record_copied: Callable[[Record], bool] | None = field(default=None, compare=False)
+    tracks_escapes: bool = False
 
     @cached_property
     def fields_by_path(self) -> Mapping[str, Field]:

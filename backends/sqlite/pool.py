@@ -7,6 +7,7 @@ import os
 import sqlite3
 import threading
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from backends.errors import StorageUnavailableError
 from backends.sqlite.compiler import CHECK_DEADLINE
 from backends.sqlite.connection import connect, driver_errors
 from backends.sqlite.query_pacer import QueryPacer
+from backends.sqlite.schema import escaped_rows
 
 __all__ = ["ConnectionPool", "ReadConnection"]
 
@@ -30,6 +32,9 @@ Each check takes the interpreter lock. A page of a usual query needs fewer instr
 
 _MAX_IDLE_SECONDS = 1.0
 """Maximum age of an unused read transaction. An open read transaction keeps the WAL from being emptied."""
+
+_MAX_ESCAPED_ROWS = 1000
+"""Maximum number of records with escapes whose row ids are read."""
 
 _INTERRUPT_SECONDS = 0.05
 """Time after which a statement that is in progress is interrupted, when its connection is closed."""
@@ -63,6 +68,7 @@ class ReadConnection:
     lock: threading.Lock = field(default_factory=threading.Lock)
     version: StoreVersion | None = None
     tenants: dict[str, tuple[int, int]] = field(default_factory=dict)
+    escaped: dict[tuple[int, str], frozenset[int] | None] = field(default_factory=dict)
     last_used: float = 0.0
     deadline: QueryDeadline | None = None
     is_paced: bool = False
@@ -99,6 +105,20 @@ class ReadConnection:
                 row = self.tenants[name] = self.connection.execute(sql, (name,)).fetchone() or (-1, 0)
         return row
 
+    def has_escapes(self, tenant: int, collection: str, ids: array[int] | None) -> bool:
+        """Return True if bodies may have escapes in this transaction: those of the rows `ids`, or all of a tenant."""
+        escaped = self._escaped_rows(tenant, collection)
+        return escaped is None or (bool(escaped) and (ids is None or not escaped.isdisjoint(ids)))
+
+    def _escaped_rows(self, tenant: int, collection: str) -> frozenset[int] | None:
+        """Return the row ids of the records with escapes; None if there are many."""
+        key = tenant, collection
+        if key not in self.escaped:
+            with self.lock:
+                rows = self.connection.execute(escaped_rows(collection), (tenant, _MAX_ESCAPED_ROWS + 1)).fetchall()
+            self.escaped[key] = frozenset(row[0] for row in rows) if len(rows) <= _MAX_ESCAPED_ROWS else None
+        return self.escaped[key]
+
     def begin(self, version: StoreVersion | None) -> None:
         """Start a transaction on the newest state."""
         self.end()
@@ -110,6 +130,7 @@ class ReadConnection:
         """End the transaction if there is one."""
         self.version = None
         self.tenants.clear()
+        self.escaped.clear()
         with self.lock:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")

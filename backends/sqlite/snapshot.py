@@ -53,7 +53,6 @@ _MAX_PAGES_IN_ORDER = 3
 _MAX_SORTED_ROWS = 5_000
 """Up to this number, sorting the rows that an index finds is faster than reading all rows in order."""
 
-
 _UNWATCHED = StatementWatch()
 
 
@@ -69,6 +68,7 @@ class SQLiteSnapshot(Snapshot):
         query_seconds: float | None = None,
         watch: StatementWatch = _UNWATCHED,
     ) -> None:
+        self._reader = reader
         self._connection: sqlite3.Connection | None = reader.connection
         self._lock = reader.lock
         self._deadline = reader.deadline = QueryDeadline(query_seconds)
@@ -102,8 +102,8 @@ class SQLiteSnapshot(Snapshot):
             self._select_ids(key, cached)
         assert cached.ids is not None
         end = len(cached.ids) if query.limit is None else query.offset + query.limit
-        total = query.limited_total(len(cached.ids))
-        return Page(self._bodies(query.collection, cached, cached.ids[query.offset : end]), total)
+        total, ids = query.limited_total(len(cached.ids)), cached.ids[query.offset : end]
+        return Page(self._bodies(query.collection, cached, ids), total, self._has_escapes(query.collection, ids))
 
     def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
         """Return True if a record matches. SQLite stops at the first match; the result is not cached."""
@@ -143,10 +143,8 @@ class SQLiteSnapshot(Snapshot):
         compiler = self._compiler()
         rows = compiler.from_where(owner, where)
         prefix = compiler.with_clause()
-        batches = self._fetch(
-            Fragment(f"{prefix.text}SELECT _key {rows.text} ORDER BY _key", prefix.params + rows.params)
-        )
-        return (key for batch in batches for (key,) in batch)
+        sql = Fragment(f"{prefix.text}SELECT _key {rows.text} ORDER BY _key", prefix.params + rows.params)
+        return (key for batch in self._fetch(sql) for (key,) in batch)
 
     def scan(self, collection: str) -> Iterator[Record]:
         """Yield the records in key order; reads up to 1,000 at a time, limited in bytes."""
@@ -217,7 +215,14 @@ class SQLiteSnapshot(Snapshot):
         )
         chunk = self._fetch_chunk(page)
         cached.has_large_bodies = chunk is None
-        return None if chunk is None else Page(self._while_open([chunk]), total)
+        return None if chunk is None else Page(self._while_open([chunk]), total, self._has_escapes(query.collection))
+
+    def _has_escapes(self, collection: str, ids: array[int] | None = None) -> bool:
+        """Return True if bodies may have escapes: those of the rows `ids`, or all."""
+        if self._query_cache is None or not self._collections[collection].tracks_escapes:
+            return True
+        with driver_errors("reading"):
+            return self._reader.has_escapes(self._tenant_id, collection, ids)
 
     def _limited_total(self, cached: CachedQuery, query: Query) -> tuple[int, bool]:
         """Return the total of the page, and True if it is the number of all matching rows."""
@@ -259,8 +264,7 @@ class SQLiteSnapshot(Snapshot):
             if cached.ids is None:
                 ids = self._read_ids(cached)
                 cached.ids_ascend = all(map(lt, ids, islice(ids, 1, None)))
-                cached.total = len(ids)
-                cached.ids = ids
+                cached.total, cached.ids = len(ids), ids
                 self._store(key, cached)
         finally:
             cached.lock.release()
@@ -386,7 +390,6 @@ class PooledSnapshot(SQLiteSnapshot):
         watch: StatementWatch,
     ) -> None:
         super().__init__(reader, tenant, collections, query_cache, query_seconds, watch)
-        self._reader = reader
         self._release = release
 
     def close(self) -> None:

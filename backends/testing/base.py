@@ -48,6 +48,7 @@ PEOPLE = Collection(
         Field("home.street"),
         Field("metadata.*"),
     ),
+    tracks_escapes=True,
 )
 GROUPS = Collection(
     "groups", (Field("title"), Field("members", multi_valued=True, indexed=True), Field("size", "number"))

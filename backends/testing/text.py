@@ -164,6 +164,16 @@ class TextConformance(Conformance):
             assert snapshot.get_many("people", list(bodies)) == bodies
             assert snapshot.find(Query("people")).body() == b",".join(bodies[key] for key in sorted(bodies))
 
+    @pytest.mark.parametrize("text", ['\\"', "\\\\", "\\\\/", "\\n", "\\u0000", "\\/\\t", "\\\\\\/"])
+    def test_page_with_escapes_says_so(self, store: Backend, text: str) -> None:
+        records = [Record(f"{number:03}", b'{"href":"\\/orgs\\/1","a":"/"}') for number in range(600)]
+        records[300] = Record("300", b'{"href":"\\/orgs","a":"%b"}' % text.encode())
+        fill(store, "people", records)
+        with store.read(TENANT) as snapshot:
+            for query in Query("people"), Query("people", limit=301), Query("people", offset=300, limit=1):
+                assert snapshot.find(query).has_escapes
+            assert snapshot.find(Query("people", Compare(KEY, "=", "300"))).has_escapes
+
     def test_fields_with_similar_names_are_distinct(self, store: Backend) -> None:
         fill(store, "people", [record("a", metadata__X="1", metadata__x="2"), record("b", metadata__x="1")])
         with store.read(TENANT) as snapshot:

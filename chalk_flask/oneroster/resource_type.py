@@ -148,7 +148,14 @@ class ResourceType:
     def collection(self) -> Collection:
         """Collection that stores the records."""
         stored: Iterable[Field] = (f for name, field in self.fields.items() for f in field.storage_fields(name))
-        return Collection(self.name, tuple(stored), bumps_revision=self.served, values_of=self.values_of)
+        return Collection(
+            self.name,
+            tuple(stored),
+            bumps_revision=self.served,
+            values_of=self.values_of,
+            # Most records of an import are enrollments, which have no texts of their own.
+            tracks_escapes=self.served and self.name != "enrollments",
+        )
 
     def values_of(self, body: bytes) -> dict[str, Value]:
         """Return the comparison keys of a stored body, as `record` computes them. Raises ValueError."""

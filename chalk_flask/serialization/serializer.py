@@ -6,8 +6,8 @@ Documents are only parsed if the caller selects fields or a policy redacts field
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -47,9 +47,15 @@ class DocumentSerializer:
                 raise ValueError("A restricted policy requires a reference lookup.")
             self._redactor = make_redactor(resource_type.name, policy, lookup)
 
-    def render(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Render chunks of stored documents. A chunk holds one or more documents, joined by commas."""
-        return map(self._render_chunk, chunks)  # `map` keeps no chunk while a response waits for its client
+    def render(self, chunks: Iterable[bytes], *, has_escapes: bool = True) -> Iterator[bytes]:
+        """Render chunks of stored documents. A chunk holds one or more documents, joined by commas.
+
+        Without `has_escapes` no document has a JSON escape but those of references. Rendering then takes a sixth of the
+        time.
+        """
+        resolve = _resolve_hrefs if has_escapes else _replace_escapes
+        # `map` keeps no chunk while a response waits for its client.
+        return map(partial(self._render_chunk, resolve, orjson.dumps(self._root_url)[1:-1]), chunks)
 
     def render_each(self, documents: Sequence[bytes]) -> Iterator[bytes]:
         """Render documents one by one, as `render` does, but look up all their references at once."""
@@ -57,24 +63,25 @@ class DocumentSerializer:
             self._redactor.look_up(documents)
         return self.render(documents)
 
-    def _render_chunk(self, chunk: bytes) -> bytes:
+    def _render_chunk(self, resolve: Callable[[bytes, bytes], bytes], start: bytes, chunk: bytes) -> bytes:
         redactor = self._redactor
         # References are stripped from stored bytes, before their addresses change.
-        rendered = _resolve_hrefs(chunk if redactor is None else redactor.strip_references(chunk), self._root_url)
+        rendered = resolve(chunk if redactor is None else redactor.strip_references(chunk), start)
         if self._fields is not None:
             rendered = _select_fields(rendered, self._fields)
         return rendered if redactor is None else redactor.strip_fields(rendered)
 
 
-def _resolve_hrefs(chunk: bytes, root: str) -> bytes:
-    """Return stored bodies with the root URL inserted in every href.
-
-    Bodies without other escapes are ten times faster, because a single byte marks the places.
-    """
-    start = orjson.dumps(root)[1:-1]
+def _resolve_hrefs(chunk: bytes, start: bytes) -> bytes:
+    """Return stored bodies with the root URL `start` inserted in every href."""
     if _OTHER_ESCAPE.search(chunk) is None:
-        return chunk.replace(b"\\", start)
+        return _replace_escapes(chunk, start)
     return (b'"href":"' + start + b"/").join(chunk.split(_HREF_START))
+
+
+def _replace_escapes(chunk: bytes, start: bytes) -> bytes:
+    """Do the same for bodies without other escapes. It is ten times faster, because a single byte marks the places."""
+    return chunk.replace(b"\\", start)
 
 
 def _select_fields(chunk: bytes, fields: tuple[str, ...]) -> bytes:

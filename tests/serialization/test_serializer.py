@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from chalk_flask.oneroster.schemas import RESOURCES
@@ -21,6 +23,23 @@ def test_serializer_renders_each_chunk_with_absolute_references() -> None:
         b'{"sourcedId":"%b","parent":{"href":"https://x.example/root/orgs/d-1","sourcedId":"d-1","type":"org"}}' % key
         for key in (b"s-1", b"s-2")
     ]
+
+
+def test_escapes_in_texts_stay_beside_absolute_references() -> None:
+    orgs = RESOURCES["orgs"]
+    row = {**ROSTER["orgs"][1], "name": 'Say "yes" \\/ no\n'}
+    chunk = orgs.record(row).body
+    serializer = DocumentSerializer(orgs, "https://x.example/root", UNRESTRICTED)
+    (rendered,) = serializer.render([chunk])
+    assert json.loads(rendered)["name"] == row["name"]
+    assert json.loads(rendered)["parent"]["href"] == "https://x.example/root/orgs/d-1"
+
+
+def test_serializer_needs_no_search_without_escapes() -> None:
+    orgs = RESOURCES["orgs"]
+    chunks = [orgs.record(row).body for row in ROSTER["orgs"]]
+    serializer = DocumentSerializer(orgs, "https://x.example/root", UNRESTRICTED)
+    assert [*serializer.render(chunks, has_escapes=False)] == [*serializer.render(chunks)]
 
 
 def test_serializer_of_a_restricted_policy_requires_a_lookup() -> None:

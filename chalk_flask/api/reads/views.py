@@ -121,7 +121,7 @@ class _ReadView:
         if params.limit:
             link = link_header(read.base_url + quote_path(read.request.path), params, page.total)
             headers += [("Link", link)] if link else []
-        documents = self._serializer(read, snapshot).render(page.chunks)
+        documents = self._serializer(read, snapshot).render(page.chunks, has_escapes=page.has_escapes)
         blocks = collection_envelope(resource_type, documents, params.warnings)
         return ok_response(read.request, blocks, headers, self._settings.stream_seconds)
 

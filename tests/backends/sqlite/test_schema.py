@@ -37,7 +37,7 @@ def values_of(body: bytes) -> Mapping[str, Value]:
 
 
 FIELDS = (Field("name", indexed=True), Field("age", "number"), Field("tags", multi_valued=True))
-PEOPLE = Collection("people", FIELDS, values_of=values_of)
+PEOPLE = Collection("people", FIELDS, values_of=values_of, tracks_escapes=True)
 NOTES = Collection("notes", bumps_revision=False)
 PEOPLE_COUNT = 1200
 
@@ -124,6 +124,16 @@ def test_store_without_description_is_described_by_its_first_write(path: Path) -
         assert store.store_id == described
 
 
+def test_store_of_an_earlier_version_gets_the_index_of_escapes(path: Path) -> None:
+    with open_path(path) as store, store.write("a") as transaction:
+        transaction.put("people", [Record("p0003", b'{"name":"\\"","age":1,"tags":[]}', {"name": '"', "age": 1.0})])
+    make_old(path)
+    run_sql(path, 'DROP INDEX "people:_escapes"')
+    with open_path(path) as store, store.read("a") as snapshot:
+        assert snapshot.find(Query("people", Compare("name", ">=", ""))).has_escapes
+        assert not snapshot.find(Query("people", Compare("name", ">=", "n"))).has_escapes
+
+
 DAMAGE = {
     "the table _many": ["DROP TABLE _many"],
     "the table _paths": ["DROP TABLE _paths"],
@@ -131,6 +141,7 @@ DAMAGE = {
     "the index _many:value of _many": ['DROP INDEX "_many:value"'],
     "the index people:name of people": ['DROP INDEX "people:name"'],
     "the index people:_key of people": ['DROP INDEX "people:_key"'],
+    "the index people:_escapes of people": ['DROP INDEX "people:_escapes"'],
     "the column age of people": ["ALTER TABLE people DROP COLUMN age"],
     "the column name of people": ['DROP INDEX "people:name"', "ALTER TABLE people DROP COLUMN name"],
 }

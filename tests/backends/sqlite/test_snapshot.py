@@ -19,6 +19,7 @@ from backends import (
     OrderBy,
     Query,
     QueryTimeoutError,
+    Record,
     Subquery,
     Where,
     open_store,
@@ -127,3 +128,31 @@ def test_put_of_large_records_holds_few_at_once(tmp_path: Path) -> None:
         with store.read("default") as snapshot:
             assert len(list(snapshot.keys("people"))) == count
     assert peak < count * size * 2 / 3
+
+
+def test_pages_without_escapes_are_known(tmp_path: Path) -> None:
+    first, last = Query("people", limit=3), Query("people", offset=550, limit=50)
+    by_name = Query("people", order=(OrderBy("name", descending=True),), offset=550, limit=50)
+    with open_store(f"sqlite:///{tmp_path}/chalk.db", COLLECTIONS) as store:
+
+        def write(*records: Record) -> None:
+            with store.write("default") as transaction:
+                transaction.put("people", records)
+
+        def escapes() -> list[bool]:
+            with store.read("default") as snapshot:
+                return [snapshot.find(query).has_escapes for query in (first, last, by_name, Query("people"))]
+
+        write(*(Record(f"{number:03}", b'{"href":"\\/orgs"}', {"name": f"{number:03}"}) for number in range(600)))
+        assert escapes() == [False] * 4
+        write(Record("590", b'{"a":"\\""}', {"name": "590"}))
+        # The rows of the first page are not known before they are read.
+        assert escapes() == [True, True, False, True]
+        write(Record("590", b'{"a":"b"}', {"name": "590"}))
+        assert escapes() == [False] * 4
+        write(*(Record(f"x{number:04}", b'{"a":"\\n"}') for number in range(1001)))
+        assert escapes() == [True] * 4
+        with store.write("other") as transaction:
+            transaction.put("people", [Record("a", b"1")])
+        with store.read("other") as snapshot:
+            assert not snapshot.find(first).has_escapes
