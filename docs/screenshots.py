@@ -246,7 +246,7 @@ def _last_part(page: Page) -> str:
 def _visit_setup(browser: Browser, _: Console, ids: Ids) -> Page:
     folder = Path(ids["folder"]) / "empty"
     folder.mkdir()
-    with run_until_printed(folder, r"(http://\S+)(/setup/\S+)", "serve", "--port", "0", "--storage", "memory:") as link:
+    with run_until_printed(folder, r"(http://\S+)(/setup/\S+)", "serve", "--port", "0") as link:
         page = browser.new_context(viewport=DESKTOP).new_page()
         Console(page, link[1]).open(link[2])
     return page  # no further request is needed

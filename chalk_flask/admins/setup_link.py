@@ -96,8 +96,8 @@ class SetupLink:
     def _require_valid(self, is_valid: bool) -> None:
         if not is_valid:
             raise SetupLinkError(
-                "this link is used or expired: run `chalk-flask admin create NAME --operator`, or start the service"
-                " again on a terminal to get another link"
+                "this link is used or expired: restart the service to get another link, or run"
+                " `chalk-flask admin create NAME --operator`"
             )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -47,6 +46,7 @@ TOKEN_LIFETIME = timedelta(days=1)
 
 log = logging.getLogger(__name__)
 
+STDERR_FILENO = 2
 EXAMPLE_PATH = "/ims/oneroster/v1p1/users?limit=2"
 
 
@@ -72,18 +72,24 @@ def curl_command(token: str, url: str) -> str:
 
 
 def first_administrator_text(store: Backend, settings: Settings, setup_link: SetupLink, url: str) -> str | None:
-    """Return how the first administrator is created: a new link on a terminal, the name of a command in a log.
+    """Return how the first administrator is created: with a new link, or with a command if the journal stores the text.
 
-    The link is a credential, so no log contains it. Only a store that no command can open always gets a link. None as
-    in `setup_link_text`, whose arguments these are.
+    The link is a credential, and each reader of the journal could use it. A store that no command can open always gets
+    a link. None as in `setup_link_text`, whose arguments these are.
     """
-    if sys.stderr.isatty() or not store.durable:
+    if not (_is_stored_in_journal() and store.durable):
         return setup_link_text(settings, setup_link, url)
     if not settings.console or not setup_link.is_needed():
         return None
     return complete_hints(
         "There is no administrator yet. Create the first one: chalk-flask admin create NAME --operator"
     )
+
+
+def _is_stored_in_journal() -> bool:
+    """Return True if stderr is the stream that systemd names in JOURNAL_STREAM, by device and inode."""
+    status = os.fstat(STDERR_FILENO)
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def setup_link_text(settings: Settings, setup_link: SetupLink, url: str) -> str | None:

@@ -64,10 +64,10 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     A store that is not durable, such as memory:, gets a token for one day, which is shown. No other command can open
     the store.
 
-    If the store has no administrator, a terminal shows a link with which the first one is created in the admin console.
-    It can be used once, within 24 hours. A log gets no link, but the command that creates an administrator. So a store
-    that does not exist is created, unless its folder does not exist, or without the admin console. It is also created
-    for the package of --import.
+    If the store has no administrator, a link is shown with which the first one is created in the admin console. It can
+    be used once, within 24 hours. The journal of systemd gets the command that creates an administrator instead. So a
+    store that does not exist is created, unless its folder does not exist, or without the admin console. It is also
+    created for the package of --import.
 
     A SQLite store is served by one process for each core, all on one address. A dead one is replaced. SIGHUP reads the
     settings again and replaces all processes, without refusing a request. With --processes 1, one process serves.

@@ -16,8 +16,8 @@ from chalk_flask.console.widgets.forms import ConsoleForm, TextField
 __all__ = ["set_up", "show_setup"]
 
 INVALID_LINK = (
-    "The setup link is invalid, expired or already used. Run `chalk-flask admin create NAME --operator`, or start the"
-    " service again on a terminal to get another link."
+    "The setup link is invalid, expired or already used. Restart the service to get a new one, or run"
+    " `chalk-flask admin create NAME --operator`."
 )
 
 
