@@ -53,7 +53,7 @@ class StoreCollector(Collector):
     def __init__(self, services: Services, ages: RosterAges) -> None:
         self._services, self._ages = services, ages
         self._folder = store_folder(services.settings)
-        self._counter = RosterCounter(services.store, COUNTED, wait_seconds=0.0)
+        self._counter = RosterCounter(services.store, COUNTED, wait_seconds=0.0, shared_state=services.shared_state)
         self._errors = RepeatedErrors()
 
     def collect(self) -> Iterator[Metric]:

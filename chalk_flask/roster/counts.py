@@ -7,6 +7,7 @@ them, and callers get the former numbers until it has finished.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,12 +17,17 @@ from backends import And, Backend, Compare, Query, Snapshot, Where
 from chalk_flask.caching import LRUCache
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.roster.changes.version import RosterVersion, only_tools_wrote, roster_version
+from chalk_flask.shared_state import SharedState
 
 __all__ = ["EVERY_RECORD", "Counted", "RosterCounter", "RosterCounts"]
 
 MAX_CACHED_TENANTS: Final = 1000
 WAIT_SECONDS: Final = 0.04
 """Time that a caller waits for the numbers. Those of a small roster are ready by then."""
+
+SHARED_SCOPE: Final = "roster counts"
+SHARED_SECONDS: Final = 90 * 86_400.0
+"""Time for which counts are kept in the shared state."""
 
 Counted: TypeAlias = Sequence[tuple[str, str, Where]]
 """Labels of numbers, with the collection and the condition of the records that each one counts."""
@@ -46,11 +52,19 @@ class RosterCounts:
 class RosterCounter:
     """Counter of the records of all tenants. Thread-safe.
 
-    Writes of grade tools do not change the counted collections, so the numbers stay valid after them.
+    Writes of grade tools do not change the counted collections, so the numbers stay valid after them. With a
+    `shared_state`, one process counts for all of them, and the numbers survive a restart.
     """
 
-    def __init__(self, store: Backend, counted: Counted, wait_seconds: float = WAIT_SECONDS) -> None:
+    def __init__(
+        self,
+        store: Backend,
+        counted: Counted,
+        wait_seconds: float = WAIT_SECONDS,
+        shared_state: SharedState | None = None,
+    ) -> None:
         self._store, self._counted, self._wait_seconds = store, counted, wait_seconds
+        self._shared = shared_state or SharedState()
         self._cache: LRUCache[str, tuple[RosterVersion, Mapping[str, int]]] = LRUCache(MAX_CACHED_TENANTS)
         self._lock = threading.Lock()
         self._running: dict[str, Future[None]] = {}
@@ -60,7 +74,7 @@ class RosterCounter:
         """Return the numbers of a tenant, or the former ones if counting takes longer. Raises StorageError."""
         with self._store.read(tenant) as snapshot:
             version, is_empty = roster_version(snapshot), not snapshot.exists("users")
-        if not self._is_current(tenant, version):
+        if not self._is_current(tenant, version) and not self._load_shared(tenant, version):
             self._start(tenant)
         _, by_label = self._cache.get(tenant, (None, {}))
         return RosterCounts(by_label, self._is_current(tenant, version), is_empty)
@@ -68,6 +82,19 @@ class RosterCounter:
     def _is_current(self, tenant: str, version: RosterVersion) -> bool:
         cached = self._cache.get(tenant)
         return cached is not None and only_tools_wrote(cached[0], version)
+
+    def _load_shared(self, tenant: str, version: RosterVersion) -> bool:
+        """Use the numbers that another process counted. Return False if they are missing or of another version."""
+        found = self._shared.attempt(lambda state: state.get(SHARED_SCOPE, tenant), lambda: None)
+        if found is None:
+            return False
+        counted, by_label = RosterVersion(*found[0]), found[1]
+        # A store that was restored can have the same revision again. Then its latest import is another one.
+        is_same_import = counted.import_timestamp == version.import_timestamp and only_tools_wrote(counted, version)
+        if not is_same_import or by_label.keys() != {label for label, _, _ in self._counted}:
+            return False
+        self._cache.put(tenant, (counted, by_label))
+        return True
 
     def _start(self, tenant: str) -> None:
         """Start to count, unless that is in progress, and wait `wait_seconds` at most for the end."""
@@ -84,7 +111,12 @@ class RosterCounter:
 
     def _count(self, tenant: str) -> None:
         with self._store.read(tenant) as snapshot:
-            self._cache.put(tenant, (roster_version(snapshot), _count(snapshot, self._counted)))
+            version, by_label = roster_version(snapshot), _count(snapshot, self._counted)
+        self._cache.put(tenant, (version, by_label))
+        expires = time.time() + SHARED_SECONDS
+        self._shared.attempt(
+            lambda state: state.put(SHARED_SCOPE, tenant, [list(version), by_label], expires), lambda: None
+        )
 
 
 def _count(snapshot: Snapshot, counted: Counted) -> dict[str, int]:

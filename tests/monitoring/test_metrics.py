@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from flask import Flask
 
 from chalk_flask import create_app
 from chalk_flask.auth.secrets import SecretCipher
+from chalk_flask.roster.counts import SHARED_SCOPE
 from chalk_flask.roster.tenant_imports import approve_import, run_import
+from chalk_flask.shared_state import StateTransaction
 from chalk_flask.sources import SourceRequest, SourceStore
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
@@ -25,6 +28,7 @@ from tests.support.paths import ROOT
 
 Serve = Callable[..., Flask]
 TOKEN = "canary-token-of-metrics"
+MARKED_COUNT = 987_654
 DASHBOARD = ROOT / "config" / "grafana-dashboard.json"
 
 
@@ -166,6 +170,27 @@ def test_rosters_and_imports_are_counted(serve: Serve, tmp_path: Path, backend: 
     assert ("chalk_roster_age_seconds", "north") not in found
     approve_import(services_of(app).store, services_of(app).settings, "default", held, requested_by="test")
     assert samples(app)["chalk_held_packages", "default"] == 0  # the other one is overtaken
+
+
+def mark_stored_counts(state: StateTransaction) -> None:
+    """Replace the stored number of users, so that it differs from that of a new count."""
+    version, counts = state.get(SHARED_SCOPE, "default")
+    state.put(SHARED_SCOPE, "default", [version, counts | {"users": MARKED_COUNT}], time.time() + 60)
+
+
+def test_records_are_known_at_the_first_request_after_a_restart(serve: Serve, tmp_path: Path) -> None:
+    url, state = url_in(tmp_path, "sqlite"), tmp_path / "shared-state.db"
+    former = serve(url)
+    services_of(former).shared_state.start(state)
+    import_package(former, package_with_users(20), tmp_path)
+    wait_until(lambda: ("chalk_roster_records", "users", "default") in samples(former))
+    services_of(former).shared_state.close()
+    app = serve(url)
+    shared_state = services_of(app).shared_state
+    shared_state.start(state)
+    shared_state.attempt(mark_stored_counts, lambda: pytest.fail("the file is not open"))
+    assert samples(app)["chalk_roster_records", "users", "default"] == MARKED_COUNT
+    shared_state.close()
 
 
 @pytest.mark.every_backend

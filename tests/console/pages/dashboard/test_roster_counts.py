@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from flask import Flask
 
 from chalk_flask.console.pages.dashboard.roster_counts import COUNTED
 from chalk_flask.roster.counts import RosterCounter
+from chalk_flask.shared_state import SharedState
 from tests.api.writes.conftest import Tool
 from tests.conftest import services_of
 from tests.support.deliveries import wait_until
@@ -14,6 +18,15 @@ from tests.support.roster_writes import write_rows
 from tests.support.small_roster import ROSTER, fill, user
 
 MAX_WAIT_SECONDS = 30.0
+
+
+@pytest.fixture
+def shared_state(tmp_path: Path) -> Iterator[SharedState]:
+    """State in a file, as the processes of a service share it."""
+    state = SharedState()
+    state.start(tmp_path / "shared-state.db")
+    yield state
+    state.close()
 
 
 @pytest.mark.every_backend
@@ -50,6 +63,25 @@ def test_counts_follow_imports_and_outlive_grades(app: Flask) -> None:
     assert counter.count("default").by_label is first.by_label, "grade tools do not change these numbers"
     write_rows(app, {"users": [user("u-20", "teacher", "Jo", "Xu", ["s-1"])]})
     assert counter.count("default").by_label["Teachers"] == first.by_label["Teachers"] + 1
+
+
+def test_counts_are_shared_until_an_import(app: Flask, shared_state: SharedState) -> None:
+    write_rows(app, ROSTER)
+    store = services_of(app).store
+    first = RosterCounter(store, COUNTED, MAX_WAIT_SECONDS, shared_state=shared_state).count("default")
+    shared = RosterCounter(store, COUNTED, wait_seconds=0.0, shared_state=shared_state).count("default")
+    assert (shared.is_current, shared.by_label) == (True, first.by_label)
+    write_rows(app, {"users": [user("u-20", "teacher", "Jo", "Xu", ["s-1"])]})
+    later = RosterCounter(store, COUNTED, MAX_WAIT_SECONDS, shared_state=shared_state).count("default")
+    assert later.by_label["Teachers"] == first.by_label["Teachers"] + 1
+
+
+def test_shared_counts_of_other_collections_are_not_used(app: Flask, shared_state: SharedState) -> None:
+    write_rows(app, ROSTER)
+    store = services_of(app).store
+    RosterCounter(store, COUNTED[:2], MAX_WAIT_SECONDS, shared_state=shared_state).count("default")
+    counts = RosterCounter(store, COUNTED, MAX_WAIT_SECONDS, shared_state=shared_state).count("default")
+    assert len(counts.by_label) == len(COUNTED)
 
 
 def test_former_counts_are_shown_until_new_ones_are_ready(app: Flask) -> None:
