@@ -32,9 +32,6 @@ __all__ = ["Channel", "SendingChannel", "Task", "served_channel"]
 
 log = logging.getLogger(__name__)
 
-MAX_JOINED_BYTES = 262144
-"""Size up to which it is cheaper to append a block to the head than to make another system call."""
-
 RESUME_BYTES = OUTPUT_BUFFER_BYTES // 2
 """Size of buffered output below which a parked stream goes on."""
 
@@ -49,6 +46,7 @@ class SendingChannel(HTTPChannel):
     waitress copies every block into a buffer first. `head` is sent in front of the next block.
     """
 
+    socket: Any
     head: bytes = b""
     sending_since: float = 0.0
     """Time at which output of the current response was buffered first; 0 if there was none."""
@@ -64,13 +62,9 @@ class SendingChannel(HTTPChannel):
             raise ClientDisconnected
         head, self.head = self.head, b""
         if not isinstance(data, bytes):
-            self._write(head)
+            self._write(head, b"")
             return super().write_soon(data)  # a file, which waitress sends itself
-        if len(data) > MAX_JOINED_BYTES:
-            self._write(head)
-            self._write(data)
-        else:
-            self._write(head + data)
+        self._write(head, data)
         return len(data)
 
     def send_continue(self) -> None:
@@ -86,18 +80,27 @@ class SendingChannel(HTTPChannel):
         with self.outbuf_lock:
             super().handle_write()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, head: bytes, data: bytes) -> None:
         with self.outbuf_lock:
             if not self.connected:  # the client may have disconnected meanwhile
                 raise ClientDisconnected
-            sent = 0 if self.total_outbufs_len else self.send(data, do_close=False)
+            sent = 0 if self.total_outbufs_len else self._send(head, data)
             if sent:
                 self.last_activity = time.time()
-            if sent == len(data):
+            if sent == len(head) + len(data):
                 return
             self.last_sent = time.monotonic()
             self.sending_since = self.sending_since or self.last_sent
-        super().write_soon(data[sent:])
+        super().write_soon(head[sent:] + data[max(sent - len(head), 0) :])
+
+    def _send(self, head: bytes, data: bytes) -> int:
+        """Send both with one system call and without a copy. Return the number of bytes that the socket accepts."""
+        if not head:
+            return self.send(data, do_close=False)
+        try:
+            return int(self.socket.sendmsg((head, data)))
+        except OSError:
+            return self.send(head, do_close=False)  # it tells a full socket and a disconnected client from an error
 
 
 class Task(WSGITask):
@@ -185,7 +188,16 @@ class Task(WSGITask):
         if self.complete and not self.wrote_header and data and self.has_body:
             self.channel.head = self.build_response_header()
             self.wrote_header = True
-        super().write(data)
+        if self.chunked_response and data and self.has_body:
+            self._write_chunk(data)
+        else:
+            super().write(data)
+
+    def _write_chunk(self, data: bytes) -> None:
+        """Send a block without copying it, as waitress would. The line break after it is sent with what follows."""
+        self.channel.head += b"%X\r\n" % len(data)
+        self.channel.write_soon(data)
+        self.channel.head = b"\r\n"
 
     def finish(self) -> None:
         """Finish the response, and send the head of one without a body."""
@@ -209,7 +221,6 @@ class Channel(SendingChannel):
     error_task_class: Any = JsonErrorTask
     server: Listener
     request: Parser | None
-    socket: Any
 
     interrupted: Task | None = None
     """Response whose rest `service` runs next."""
