@@ -1,19 +1,24 @@
 #!/bin/bash
 # Follow docs/how-to/deploy-on-debian.md to the letter in a bare Debian 12 with systemd, then a night with a held package.
+# Then follow docs/how-to/upgrade.md from an earlier version to this one, back, and to this one again.
 #
 #   tests/deployment/walk.sh FOLDER
 #
-# It takes some minutes, and needs root, debootstrap, Internet access, .venv of the clone, and the free ports 25, 80, 443,
-# 587 and 8080. FOLDER must be new and not on tmpfs. It holds the machine and the log guide.log; delete it afterwards.
+# It takes some minutes, and needs root, debootstrap, Internet access, .venv of the clone with its history, and the free
+# ports 25, 80, 443, 587 and 8080. FOLDER must be new and not on tmpfs. It holds the machine and its logs; delete it
+# afterwards.
 # systemd runs as the first process of new namespaces, with the network of this machine.
 set -euo pipefail
 
 clone=$(cd "$(dirname "$0")/../.." && pwd)
 folder=${1:?the folder for the machine is missing}
 root=$folder/root
+earlier=42790260 # the last commit without config/install-debian.sh
 group=/sys/fs/cgroup
 [ ! -d "$group/unified" ] || group=$group/unified
 group=$group/chalk-flask-walk
+
+orgs=/ims/oneroster/v1p1/orgs
 
 say() { printf '== %s\n' "$*"; }
 
@@ -38,6 +43,7 @@ create_machine() {
         --no-install-recommends systemd systemd-sysv dbus libnss-systemd ca-certificates' >"$folder/apt.log" 2>&1
     rm "$root/usr/sbin/policy-rc.d"
     git -C "$clone" archive --prefix=clone/ HEAD | tar -x -C "$root/root"
+    git -C "$clone" archive --prefix=earlier/ "$earlier" | tar -x -C "$root/root"
     # A machine that reaches package indexes through a proxy has certificates of its own.
     cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/" 2>/dev/null || true
     printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\n' >"$root/etc/pip.conf"
@@ -152,6 +158,64 @@ restore_the_backup() {
     expect '"status":"ready"' "run_in 'curl -s https://roster.example.org/readyz'"
 }
 
+# Print the shell blocks of a section of docs/how-to/upgrade.md.
+section() {
+    sed -n "/^## $1\$/,/^## /{/^ *\`\`\`sh\$/,/^ *\`\`\`\$/{/\`\`\`/!p}}" "$clone/docs/how-to/upgrade.md"
+}
+
+# Run shell commands on the machine, with the paths of an installation by hand.
+follow() {
+    sed 's#chalk-flask-4285e219bd5a#chalk-flask-former#' >"$root/root/upgrade.sh"
+    run_in 'bash -ex /root/upgrade.sh' >>"$folder/upgrade.log" 2>&1 || { tail -n 20 "$folder/upgrade.log"; return 1; }
+}
+
+# Install the earlier version as the comments of its unit say, on a machine without this one.
+# shellcheck disable=SC2016
+install_earlier_version() {
+    follow <<'END'
+systemctl disable --now chalk-flask chalk-flask-backup.timer chalk-flask-import.path chalk-flask-import.timer
+rm -r /opt/chalk-flask* /var/lib/chalk-flask* /etc/systemd/system/chalk-flask* /usr/local/bin/chalk-flask /etc/chalk-flask.env
+systemctl daemon-reload
+userdel chalk-flask
+python3 -m venv /opt/chalk-flask && /opt/chalk-flask/bin/pip install -q /root/earlier
+cp /root/earlier/config/chalk-flask.service /etc/systemd/system
+systemctl enable --now chalk-flask
+END
+    expect '"imsx_' "run_in 'curl -s http://127.0.0.1:8080$orgs'"
+    run_earlier 'import -' <"$root/root/clone/district.zip" >/dev/null
+    token=$(run_earlier 'token create --label app' | head -n 1)
+    check_token
+}
+
+run_earlier() {
+    run_in "systemd-run --quiet --pipe --wait --property=DynamicUser=yes --property=User=chalk-flask \
+        --property=StateDirectory=chalk-flask --setenv=CHALK_STORAGE=sqlite:////var/lib/chalk-flask/chalk.db \
+        --setenv=CHALK_DATA=/var/lib/chalk-flask/data /opt/chalk-flask/bin/chalk-flask $1"
+}
+
+# The app of the earlier version still reads the roster.
+check_token() {
+    expect '"sourcedId"' "run_in 'curl -s -H \"Authorization: Bearer $token\" http://127.0.0.1:8080$orgs'"
+}
+
+upgrade() {
+    { echo 'cp -a /etc/systemd/system/chalk-flask* /root/'; section 'Back up' | tail -n 2
+        section 'Upgrade with the Debian script'; } | follow
+    expect '"status":"ready"' "run_in 'curl -s http://127.0.0.1:8080/readyz'"
+    check_token
+}
+
+roll_back() {
+    { section 'Roll back' | sed '/restore/d'; echo 'systemctl start chalk-flask'; } | follow
+    check_token
+}
+
+upgrade_again() {
+    section 'Upgrade with the Debian script' | sed 's/^chalk-flask check$/& --repair/' | follow
+    check_token
+    run_in 'chalk-flask check' | tail -n 1
+}
+
 finish() {
     [ -z "${mail_server:-}" ] || kill "$mail_server"
     # The first process of the machine ignores SIGTERM. With it, all others end.
@@ -164,8 +228,8 @@ finish() {
 [ ! -e "$folder" ] || { say "$folder exists already"; exit 2; }
 trap finish EXIT
 for step in create_machine create_certificates create_packages boot start_mail_server follow_guide have_a_held_night \
-    restore_the_backup; do
+    restore_the_backup install_earlier_version upgrade roll_back upgrade_again; do
     say "$step"
     $step
 done
-say 'The guide works.'
+say 'The guides work.'
