@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["limit_arenas"]
+__all__ = ["limit_arenas", "trimmed_memory"]
+
+TRIM_INTERVAL_SECONDS: Final = 60.0
 
 _M_ARENA_MAX: Final = -8
 """Parameter of mallopt(3), from malloc.h of glibc."""
@@ -25,3 +30,29 @@ def limit_arenas() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_M_ARENA_MAX, 1)
+
+
+@contextmanager
+def trimmed_memory(interval_seconds: float = TRIM_INTERVAL_SECONDS) -> Iterator[None]:
+    """Return free memory of the arena to the system, once per interval, until the block ends.
+
+    glibc returns only what is free at the end of the arena. Long-lived objects there keep the memory of large responses
+    and imports. A call takes about a millisecond. Other C libraries are left alone.
+    """
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is None:
+        yield
+        return
+    finished = threading.Event()
+
+    def trim() -> None:
+        while not finished.wait(interval_seconds):
+            malloc_trim(0)
+
+    thread = threading.Thread(target=trim, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()

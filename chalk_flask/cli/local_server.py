@@ -121,9 +121,10 @@ def open_service(
     Closes the store. Without `with_worker` another process must do this. With `watches_worker`, the log warns while
     there is none. Raises StorageError if the store cannot be read.
     """
+    from chalk_flask.background.allocator import trimmed_memory
     from chalk_flask.shared_state import SHARED_STATE_FILE
 
-    with _open_application(options) as (app, services), ExitStack() as stack:
+    with _open_application(options) as (app, services), trimmed_memory(), ExitStack() as stack:
         for service in (services.sessions, services.login_log, services.access_log, services.jwt_verifier):
             stack.enter_context(closing(service))
         if services.store.durable:

@@ -48,3 +48,32 @@ def test_threads_share_one_arena() -> None:
 def test_setting_of_the_operator_wins(name: str) -> None:
     value = {"MALLOC_ARENA_MAX": "3", "GLIBC_TUNABLES": "glibc.malloc.arena_max=3"}[name]
     assert 1 < count_arenas(LIMIT, **{name: value}) <= 3
+
+
+TRIM_PROGRAM = """
+import time
+from pathlib import Path
+from chalk_flask.background.allocator import limit_arenas, trimmed_memory
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+limit_arenas()
+blocks = [bytearray(5000) for _ in range(12_000)]
+full = resident_mb()
+last = blocks.pop()  # it keeps glibc from returning the memory by itself
+blocks.clear()
+freed = resident_mb()
+with trimmed_memory(0.01):
+    end = time.monotonic() + 60
+    while resident_mb() > full - 40 and time.monotonic() < end:
+        time.sleep(0.01)
+print(full - freed, full - resident_mb())
+"""
+
+
+def test_free_memory_is_returned_to_the_system() -> None:
+    output = subprocess.run([sys.executable, "-c", TRIM_PROGRAM], cwd=ROOT, capture_output=True, text=True, check=True)
+    before, after = map(int, output.stdout.split())
+    assert before < 30, "otherwise trimming would change nothing"
+    assert after >= 40
