@@ -51,12 +51,12 @@ def test_setting_of_the_operator_wins(name: str) -> None:
 
 
 TRIM_PROGRAM = """
-import time
+import os, time
 from pathlib import Path
 from chalk_flask.background.allocator import limit_arenas, trimmed_memory
 
 def resident_mb():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
 
 limit_arenas()
 blocks = [bytearray(5000) for _ in range(12_000)]

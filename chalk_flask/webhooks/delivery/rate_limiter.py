@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["RateLimiter"]
 
 MAX_ATTEMPTS_PER_SECOND: Final = 370.0
-"""An attempt takes half a millisecond of Python, during which no API request runs."""
+"""API requests of the process compete with attempts for the interpreter lock. `bench --only webhooks` measures both."""
 MAX_CATCH_UP_SECONDS: Final = 0.02
 """Unused time that later attempts may catch up on: an attempt may have waited for its response."""
 
