@@ -13,6 +13,7 @@ import orjson
 from backends import StorageError
 from chalk_flask.cli.hints import ARGUMENTS, complete_hints
 from chalk_flask.settings import SettingsError
+from chalk_flask.settings.setting_type import absolute_path
 from chalk_flask.tracebacks import error_location
 
 __all__ = ["CommandError", "ErrorHandlingGroup", "echo_result"]
@@ -129,5 +130,6 @@ def _error_code(error: Exception) -> str:
 
 def _error_message(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        name = absolute_path(error.filename) if isinstance(error.filename, str) else error.filename
+        return f"{name}: {error.strerror}" if name else error.strerror
     return str(error)

@@ -27,7 +27,9 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
         "metrics.separate": "`/metrics` of a process has only its own metrics, because it cannot share them. `reason`.",
         "worker.started": "`chalk-flask worker` sends webhooks and mail and runs jobs. `version`, `storage`.",
         "worker.stopped": "The process has ended. `seconds` since its start.",
-        "worker.missing": "Work waits for `chalk-flask worker`: start it. `waiting` (webhooks, jobs, deletions).",
+        "worker.missing": (
+            "No process runs the workers: start `chalk-flask worker`. `waiting` (webhooks, syncs, jobs, deletions)."
+        ),
         "worker.found": "A process sends webhooks and runs jobs again.",
         "import.committed": "An import changed the roster. `tenant`, `run`, `seconds`, `rows`, records by outcome.",
         "import.unchanged": "An import found nothing to change. `tenant`, `run`, `seconds`, `rows`.",

@@ -1,4 +1,4 @@
-"""Watch that warns in the log while no process runs the workers of a store although they have work."""
+"""Watch that warns in the log while no process runs the workers of a store, as `/readyz` does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from chalk_flask.jobs.record import ACTIVE_STATES, list_jobs
 from chalk_flask.logs import log_event
 from chalk_flask.outbox import load_subscriptions
 from chalk_flask.services import Services
+from chalk_flask.sources.record import list_sources
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.webhooks import Worker
 
@@ -26,8 +27,9 @@ CHECK_INTERVAL_SECONDS: Final = 10.0
 class WorkerWatch:
     """Background check, from `start` to `close`, in a thread of its own.
 
-    It logs `worker.missing` when two checks in a row find work and no worker for it: active webhooks, unfinished jobs,
-    or unfinished deletions of tenants. It logs `worker.found` when there is a worker again.
+    It logs `worker.missing` when two checks in a row find no worker, and once more when work waits for it. Such work is
+    active webhooks, scheduled sources, unfinished jobs, and unfinished deletions of tenants. It logs `worker.found`
+    when there is a worker again.
     """
 
     def __init__(self, services: Services, interval: float = CHECK_INTERVAL_SECONDS) -> None:
@@ -39,6 +41,8 @@ class WorkerWatch:
             "worker watch", self._poll, _log_error, error_pause=interval, delay=interval, level=logging.DEBUG
         )
         self._misses = 0
+        self._logged: str | None = None
+        """Kinds of work in the last warning; None without one since a worker ran."""
 
     def start(self) -> None:
         """Start to check. Call it once."""
@@ -49,43 +53,43 @@ class WorkerWatch:
         self._thread.stop()
 
     def check(self) -> None:
-        """Log a warning if work waits and no process runs the workers, and a message when a process runs them again.
+        """Log a warning if no process runs the workers, and a message when a process runs them again.
 
         Raises StorageError and OSError.
         """
-        missing = self._missing_work()
-        if missing:
-            self._misses += 1
-            if self._misses == 2:
-                log_event(
-                    log,
-                    logging.WARNING,
-                    "worker.missing",
-                    "no process sends webhooks and runs jobs of this store: start `chalk-flask worker`",
-                    waiting=missing,
-                )
+        waiting = self._waiting_work()
+        if waiting is None:
+            if self._logged is not None:
+                log_event(log, logging.INFO, "worker.found", "a process sends webhooks and runs jobs of this store")
+            self._misses, self._logged = 0, None
             return
-        if self._misses >= 2:
-            log_event(log, logging.INFO, "worker.found", "a process sends webhooks and runs jobs of this store")
-        self._misses = 0
+        self._misses += 1
+        if self._misses >= 2 and (self._logged is None or (waiting and not self._logged)):
+            message = "no process sends webhooks and runs jobs of this store: start `chalk-flask worker`"
+            log_event(log, logging.WARNING, "worker.missing", message, waiting=waiting or None)
+            self._logged = waiting
 
     def _poll(self) -> float:
         self.check()
         return self._interval
 
-    def _missing_work(self) -> str:
-        """Return the kinds of work that wait for a worker, for the log; an empty text if none does."""
+    def _waiting_work(self) -> str | None:
+        """Return the kinds of work that wait for a worker, for the log; None if all workers run."""
         no_webhook_worker = not self._webhook_worker.is_running_anywhere()
         no_job_worker = not self._job_worker.is_running_anywhere()
+        if not (no_webhook_worker or no_job_worker):
+            return None
         tenants, kinds = TenantStore(self._store), set()
         if no_job_worker and tenants.unfinished_deletions():
             kinds.add("deletions")
-        for tenant in tenants.list() if no_webhook_worker or no_job_worker else ():
+        for tenant in tenants.list():
             with self._store.read(tenant.name) as snapshot:
                 if no_webhook_worker and any(item.state == "active" for item in load_subscriptions(snapshot)):
                     kinds.add("webhooks")
                 if no_job_worker and list_jobs(snapshot, *ACTIVE_STATES):
                     kinds.add("jobs")
+                if no_job_worker and any(source.at or source.every_seconds for source in list_sources(snapshot)):
+                    kinds.add("syncs")
         return " and ".join(sorted(kinds, reverse=True))
 
 

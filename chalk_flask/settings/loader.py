@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from chalk_flask.names import similar_names, suggestion_or_list
 from chalk_flask.settings.data_folder import is_former_data_folder
-from chalk_flask.settings.setting_type import Setting, Value
+from chalk_flask.settings.setting_type import Setting, Value, absolute_path
 from chalk_flask.settings.table import SETTINGS, Settings, Source
 
 __all__ = ["SettingValue", "SettingsError", "describe_settings", "example_toml", "load_settings", "parse_setting"]
@@ -135,9 +135,9 @@ def _from_file(path: Path) -> Iterator[_RawValue]:
     try:
         table = tomllib.loads(_read(path))
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"the settings file {path} is not valid TOML: {error}") from error
+        raise SettingsError(f"the settings file {absolute_path(str(path))} is not valid TOML: {error}") from error
     except OSError as error:
-        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from error
+        raise SettingsError(f"the settings file {absolute_path(str(path))} cannot be read: {error.strerror}") from error
     for name, raw in table.items():
         yield _RawValue(_find(name, f"settings file {path}", list(_BY_NAME)), raw, f"settings file {path}")
 

@@ -199,8 +199,10 @@ def validate_address(value: str) -> str | None:
 
 
 def absolute_path(value: str) -> str:
-    """Return the absolute form of a path. An empty text stays empty."""
-    return str(Path(value).absolute()) if value else ""
+    """Return the absolute form of a path, without `..`. An empty text stays empty."""
+    path = Path(value)
+    # What `..` means depends on links. Other paths keep their links, because their owner knows these names.
+    return str(path.resolve() if ".." in path.parts else path.absolute()) if value else ""
 
 
 def normalize_address(value: str) -> str:

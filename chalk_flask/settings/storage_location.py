@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from backends import InvalidStorageURLError, backend_class
 from backends.base import file_path
-from chalk_flask.settings.setting_type import without_passwords
+from chalk_flask.settings.setting_type import absolute_path, without_passwords
 
 __all__ = ["slashes_hint", "storage_location", "storage_url"]
 
@@ -30,7 +30,7 @@ def storage_url(text: str) -> str:
 def storage_location(url: str) -> str:
     """Return the absolute path of a store in files, otherwise its URL without passwords."""
     path = _path_of(url)
-    return without_passwords(url) if path is None else str(path.absolute())
+    return without_passwords(url) if path is None else absolute_path(str(path))
 
 
 def slashes_hint(url: str) -> str:

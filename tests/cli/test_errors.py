@@ -32,7 +32,7 @@ def test_usage_error_with_json_is_an_object(run: RunCommand) -> None:
     ("args", "code", "message"),
     [
         (["check", "--storage", "ftp://x"], "storage_failed", "no backend for 'ftp'; installed: "),
-        (["check", "--config", "none.toml"], "bad_settings", "the settings file none.toml cannot be read"),
+        (["check", "--config", "none.toml"], "bad_settings", "the settings file /"),
         (["check", "--tenant", "north"], "refused", "there is no store"),
         (["check", "--storage", "sqlite:///letter"], "storage_failed", ""),
         (
@@ -79,6 +79,18 @@ def test_argument_that_is_not_utf_8_is_a_usage_error(args: list[str], run: RunCo
 def test_user_name_that_is_not_utf_8_does_not_stop_an_import(run: RunCommand) -> None:
     result = run("import", SAMPLE, env={"LOGNAME": "user-\udcff"})
     assert result.code == 0, result.err
+
+
+def test_missing_file_is_named_with_its_absolute_path(run: RunCommand, tmp_path: Path) -> None:
+    result = run("restore", "nofile")
+    assert (result.code, result.err) == (1, f"Error: {tmp_path}/nofile: No such file or directory\n")
+    result = run("token", "list", "--config", "../none.toml")
+    assert f"the settings file {tmp_path.parent}/none.toml cannot be read" in result.err
+
+
+def test_folder_data_is_named_without_parent_references(run: RunCommand, empty_store: Path, tmp_path: Path) -> None:
+    result = run("secrets", "rotate", "--data", "../elsewhere")
+    assert f"there is no folder {tmp_path.parent}/elsewhere:" in result.err
 
 
 def test_help_that_cannot_be_written_is_an_error_without_a_traceback(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_location_is_an_absolute_path_or_a_url_without_passwords(
     monkeypatch.chdir(tmp_path)
     assert storage_location("sqlite:///a%20b.db") == f"{tmp_path}/a b.db"
     assert storage_location("json:////srv/roster") == "/srv/roster"
+    assert storage_location("sqlite:///../b.db") == f"{tmp_path.parent}/b.db"
     assert storage_location("memory:") == "memory:"
     assert storage_location("db://user:hush@host/x") == "db://user:***@host/x"
 

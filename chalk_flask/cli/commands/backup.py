@@ -19,6 +19,7 @@ from chalk_flask.cli.options import (
     settings_options,
 )
 from chalk_flask.cli.package_import import current_user
+from chalk_flask.settings.setting_type import absolute_path
 
 if TYPE_CHECKING:
     from backends import Backend
@@ -76,7 +77,9 @@ def backup_command(target: Path, keep: int | None, passphrase_file: Path | None,
 
 def _check_target(target: Path, keep: int | None, as_json: bool) -> None:
     if keep is not None and not target.is_dir():
-        raise click.UsageError(f"--keep requires a folder, but {str(target)!r} is none: create it, or give another one")
+        raise click.UsageError(
+            f"--keep requires a folder, but {absolute_path(str(target))!r} is none: create it, or give another one"
+        )
     if target == STDOUT:
         if as_json:
             raise click.UsageError("--json cannot be used with -, because the archive is written to stdout")
@@ -84,7 +87,8 @@ def _check_target(target: Path, keep: int | None, as_json: bool) -> None:
             raise click.UsageError("the archive cannot be written to a terminal: give a file, or add a pipe")
     elif not target.is_dir() and not target.suffix:
         raise click.UsageError(
-            f"{str(target)!r} is no folder: create it, or give the name of a new file that ends with .tar.gz"
+            f"{absolute_path(str(target))!r} is no folder: create it, or give the name of a new file that ends with"
+            " .tar.gz"
         )
     elif not target.is_dir() and target.exists():
         raise CommandError(f"{target} exists already: give the name of a new file, or of a folder")

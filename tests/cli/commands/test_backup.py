@@ -56,7 +56,7 @@ def test_backup_does_not_overwrite_or_create_a_store(run: RunCommand, tmp_path: 
     nowhere = run("backup", "nowhere/new.tar.gz", *places("chalk.db"))
     assert (nowhere.code, "there is no such folder" in nowhere.err) == (1, True)
     missing_folder = run("backup", "backups", *places("chalk.db"))
-    assert (missing_folder.code, "'backups' is no folder: create it" in missing_folder.err) == (2, True)
+    assert (missing_folder.code, f"'{tmp_path}/backups' is no folder: create it" in missing_folder.err) == (2, True)
     assert not (tmp_path / "backups").exists()
     assert not (tmp_path / "typo.db").exists()
     assert not list(tmp_path.glob("new*"))
