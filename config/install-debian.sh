@@ -7,8 +7,9 @@
 #                `pip download -d DIR --require-hashes -r requirements.txt` and `pip download -d DIR setuptools` fill DIR.
 # --no-start     Neither enable nor start nor restart the service.
 #
-# It creates the user chalk-flask, /opt/chalk-flask, /var/lib/chalk-flask, the units in /etc/systemd/system, and the
-# command /usr/local/bin/chalk-flask. It does not change /etc/chalk-flask.env, the store, or drop-ins of units.
+# It creates the user chalk-flask, /opt/chalk-flask, /var/lib/chalk-flask, the units in /etc/systemd/system, the command
+# /usr/local/bin/chalk-flask, its completion and its manual page. It does not change /etc/chalk-flask.env, the store, or
+# drop-ins of units.
 # A failed run leaves the former program in use.
 set -eu
 umask 022
@@ -134,6 +135,8 @@ install_files() {
     put_file "$clone/config/$name-run" "$prefix/usr/local/bin/$name" 0755
     "$program/bin/$name" completion bash >"$work/completion"
     put_file "$work/completion" "$prefix/usr/local/share/bash-completion/completions/$name" 0644
+    "$program/bin/$name" man-page >"$work/man-page"
+    put_file "$work/man-page" "$prefix/usr/local/share/man/man1/$name.1" 0644
     if [ ! -e "$prefix/etc/$name.env" ]; then
         echo "# Settings of the service, one per line, for example CHALK_PUBLIC_URL=https://roster.example.org" >"$work/env"
         install -m 0600 "$work/env" "$prefix/etc/$name.env"

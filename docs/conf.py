@@ -25,9 +25,5 @@ html_show_copyright = False
 html_show_sourcelink = False
 html_use_index = False
 
-# The page of the command line becomes the man page.
-man_pages = [("reference/cli", "chalk-flask", _PROJECT["description"], [author], 1)]
-man_show_urls = True
-
 # `sphinx -b linkcheck docs build/linkcheck` checks external links; local examples are not links to check.
 linkcheck_ignore = [r"http://(127\.0\.0\.1|localhost).*", r"https://[a-z.]*example\.(org|com).*"]

@@ -74,6 +74,7 @@ COMMANDS = {
     "config": "config:config_group",
     "backends": "backends:backends_command",
     "completion": "completion:completion_command",
+    "man-page": "man_page:man_page_command",
 }
 """Module and command by name, in the order in which a new operator needs them."""
 

@@ -71,6 +71,9 @@ def test_units_wrapper_and_folders_are_installed(prefix: Path) -> None:
     assert service == (ROOT / "config" / "chalk-flask.service").read_text(encoding="utf-8")
     assert files["usr/local/bin/chalk-flask"] == (ROOT / "config" / "chalk-flask-run").read_bytes()
     assert b"_chalk_flask_completion" in files["usr/local/share/bash-completion/completions/chalk-flask"]
+    manual = files["usr/local/share/man/man1/chalk-flask.1"].decode()
+    assert manual.startswith(".TH CHALK")
+    assert '.SH "chalk\\-flask token create"' in manual
     modes = {"var/lib/chalk-flask": 0o700, "var/lib/chalk-flask-backups": 0o700, "etc/chalk-flask.env": 0o600}
     assert {name: stat.S_IMODE((prefix / name).stat().st_mode) for name in modes} == modes
     for line in re.findall(r"^Exec\w+=(/opt/\S+)", service, re.MULTILINE):
