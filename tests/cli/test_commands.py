@@ -75,7 +75,7 @@ def test_commands_are_complete() -> None:
         "check",
         "config show",
         "backends",
-        "completion",
+        *("completion", "man-page"),
     }
 
 
@@ -121,12 +121,13 @@ def test_option_of_a_setting_is_rejected_like_other_sources(run: RunCommand) -> 
 
 def test_commands_accept_a_settings_file_and_a_store() -> None:
     accepting = {args for args in COMMANDS if {"--config", "--storage"} <= option_names(COMMANDS[args])}
-    assert set(COMMANDS) - accepting == {("backends",), ("completion",), ("copy",), ("mail", "test"), ("validate",)}
+    without = {("backends",), ("completion",), ("copy",), ("mail", "test"), ("man-page",), ("validate",)}
+    assert set(COMMANDS) - accepting == without
 
 
 def test_commands_accept_json() -> None:
     accepting = {args for args in COMMANDS if "--json" in option_names(COMMANDS[args])}
-    assert set(COMMANDS) - accepting == {("completion",), ("serve",), ("worker",)}
+    assert set(COMMANDS) - accepting == {("completion",), ("man-page",), ("serve",), ("worker",)}
 
 
 def test_serve_has_an_option_for_every_setting_but_secrets() -> None:
