@@ -59,7 +59,10 @@ FORMER_PART_NAMES: Final = {"ways-in": "access"}
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run the benchmark and return the exit code: 1 if --check finds a figure that misses its target."""
-    options = _parser().parse_args(args)
+    parser = _parser()
+    options = parser.parse_args(args)
+    if options.plot:
+        _check_plot(parser, options)
     figures: list[Figure] = []
     try:
         tool = choose_load_tool(options.load)
@@ -110,9 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--growth",
         type=_users,
-        nargs=2,
-        metavar=("SMALL", "LARGE"),
-        help="compare reads of two more districts, as in --growth 10000 300000",
+        nargs="+",
+        metavar="USERS",
+        help="compare reads of districts of these sizes, as in --growth 10000 300000",
     )
     parser.add_argument(
         "--rivals",
@@ -126,7 +129,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MINUTES",
         help="run mixed load for this time, and measure memory and response times",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the plot of --soak to this PNG file")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="write the plot of --soak, --rivals or --growth to this file, which ends in .png or .svg",
+    )
     parser.add_argument(
         "--processes",
         type=_positive,
@@ -143,6 +151,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="exit with 1 if a figure misses its target")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to this file too")
     return parser
+
+
+def _check_plot(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Exit with 2 unless the plot is that of one measurement, and its file name has a known ending."""
+    if (options.soak is not None) + (options.rivals is not None) + (options.growth is not None) != 1:
+        parser.error("--plot requires one of --soak, --rivals and --growth")
+    if options.plot.suffix not in (".png", ".svg"):
+        parser.error(f"the file {options.plot} of --plot must end in .png or .svg")
 
 
 def _part(text: str) -> str:
@@ -170,12 +186,13 @@ def _measure(options: argparse.Namespace, load: LoadSettings, folder: Path) -> I
         yield from _measure_parts(options, load, folder, parts)
     if options.growth:
         with ExitStack() as stack:
-            stores = [_import_district(users, folder) for users in options.growth]
-            small, large = (stack.enter_context(chalk_server(store)) for store in stores)
-            yield from measure_growth(small, large, load)
+            stores = {users: _import_district(users, folder) for users in options.growth}
+            servers = {users: stack.enter_context(chalk_server(store)) for users, store in stores.items()}
+            yield from measure_growth(servers, load, options.plot)
     if options.rivals is not None:
         names = options.rivals or SERVER_NAMES
-        yield from measure_comparison(names, options.users, partial(_import_own_size, options, folder), folder, load)
+        importer = partial(_import_own_size, options, folder)
+        yield from measure_comparison(names, options.users, importer, folder, load, options.plot)
     if options.soak:
         storage = _import_district(options.users, folder, options.store)
         serve_options = ("--processes", str(options.processes))

@@ -63,7 +63,7 @@ def measure_restricted_page(storage: str, server: Server, folder: Path, load: Lo
     for name in ("limited", "page0"):
         (folder / "limited" / name).write_bytes(body)
     with baseline_server(folder / "limited") as baseline:
-        rounds = load.alternate((limited, path), (baseline, "/limited"))
+        rounds = load.alternate((limited, [path]), (baseline, ["/limited"]))
     own_rate, baseline_rate = (median(pair[side] for pair in rounds) for side in range(2))
     source = f"{total:,} users of {RESTRICTED_ORGS} schools"
     note = f"{own_rate:,.0f} responses/s over {baseline_rate:,.0f} from memory, from {source}"

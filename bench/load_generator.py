@@ -21,7 +21,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from bench.servers import BenchmarkError, Server
 
-__all__ = ["Load", "LoadTool", "choose_load_tool", "measure_load", "request_rate", "response_times"]
+__all__ = ["Load", "LoadTool", "choose_load_tool", "measure_load", "response_times"]
 
 LoadTool: TypeAlias = Literal["wrk", "python"]
 
@@ -48,11 +48,6 @@ class Load(NamedTuple):
 
     rate: float
     p99_seconds: float
-
-
-def request_rate(tool: LoadTool, server: Server, path: str, connections: int, seconds: float) -> float:
-    """Return the responses per second of that number of connections. Raises BenchmarkError unless all are 200."""
-    return measure_load(tool, server, [path], connections, seconds).rate
 
 
 def measure_load(tool: LoadTool, server: Server, paths: Sequence[str], connections: int, seconds: float) -> Load:

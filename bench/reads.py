@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
 from urllib.parse import quote
 
-from bench.figures import Figure
-from bench.load_generator import LoadTool, request_rate
+from bench.charts import check_plot_library, write_growth_chart
+from bench.figures import TARGETS_BY_PREFIX, Figure
+from bench.load_generator import LoadTool, measure_load
 from bench.servers import BenchmarkError, Server, chalk_server, cpu_seconds_per_request, memory_growth
 
 __all__ = [
     "LoadSettings",
+    "choose_paths",
     "download",
     "measure_growth",
     "measure_observability",
@@ -28,7 +32,10 @@ __all__ = [
     "save_bodies",
 ]
 
-STUDENTS: Final = "&filter=" + quote("role='student'", safe="")
+STUDENTS: Final = "filter=" + quote("role='student'", safe="")
+MAX_IDS: Final = 500
+MAX_PAGES: Final = 50
+SEED: Final = 13
 
 
 @dataclass(frozen=True)
@@ -40,55 +47,100 @@ class LoadSettings:
     connections: int
     seconds: float
 
-    def rate(self, server: Server, path: str) -> float:
-        """Return the responses per second."""
-        return request_rate(self.tool, server, path, self.connections, self.seconds)
+    def rate(self, server: Server, paths: Sequence[str]) -> float:
+        """Return the responses per second to requests of the paths in turn."""
+        return measure_load(self.tool, server, paths, self.connections, self.seconds).rate
 
-    def alternate(self, first: tuple[Server, str], second: tuple[Server, str]) -> list[tuple[float, float]]:
-        """Return the rates of two servers in each round, after a warm-up of both."""
-        for server, path in (first, second):
-            request_rate(self.tool, server, path, self.connections, min(self.seconds, 1))
-        return [(self.rate(*first), self.rate(*second)) for _ in range(self.rounds)]
+    def alternate(self, *sides: tuple[Server, Sequence[str]]) -> list[tuple[float, ...]]:
+        """Return the rates of two or more servers in each round, after a warm-up of all."""
+        for server, paths in sides:
+            measure_load(self.tool, server, paths, self.connections, min(self.seconds, 1))
+        return [tuple(self.rate(*side) for side in sides) for _ in range(self.rounds)]
 
 
-def read_paths(server: Server) -> dict[str, str]:
-    """Return the measured paths by name, with ids from the server."""
-    response, _ = server.get("/users?limit=1")
-    total = int(response.headers["X-Total-Count"])
-    response, _ = server.get(f"/users?limit=1{STUDENTS}")
-    students = int(response.headers["X-Total-Count"])
-    user = json.loads(server.get(f"/users?limit=1&offset={total // 3}")[1])["users"][0]
-    klass = json.loads(server.get("/classes?limit=1&offset=7")[1])["classes"][0]
+def choose_paths(server: Server) -> dict[str, list[str]]:
+    """Return the measured paths by name, with random ids and offsets, which are the same for the same roster.
+
+    The first path of each list is the one that `.same` figures repeat.
+    """
+    choice = random.Random(SEED)
+    total, students = _count(server, "/users?"), _count(server, f"/users?{STUDENTS}")
+    users = _sample_ids(server, "users", MAX_IDS, choice)
+    classes, schools = (_sample_ids(server, name, MAX_PAGES, choice) for name in ("classes", "schools"))
+    late, late_students = ([size * 9 // 10, *_late_offsets(size, choice)] for size in (total, students))
+    page, fields = "/users?limit=100&offset=", "&fields=sourcedId,givenName,familyName,role"
+    offsets, student_offsets = ([0, *_offsets(size, choice)] for size in (total, students))
     return {
-        "get": f"/users/{user['sourcedId']}",
-        "page0": "/users?limit=100&offset=0",
-        "deep": f"/users?limit=100&offset={total * 9 // 10}",
-        "filter": f"/users?limit=100&offset=0{STUDENTS}",
-        "filterdeep": f"/users?limit=100&offset={students * 9 // 10}{STUDENTS}",
-        "sort": "/users?limit=100&offset=0&sort=familyName&orderBy=desc",
-        "fields": "/users?limit=100&offset=0&fields=sourcedId,givenName,familyName,role",
-        "classstudents": f"/classes/{klass['sourcedId']}/students",
-        "schoolstudents": f"/schools/{klass['school']['sourcedId']}/students?limit=100&offset=0",
+        "get": [f"/users/{key}" for key in users],
+        "page0": [f"{page}0"],
+        "deep": [f"{page}{offset}" for offset in late],
+        "filter": [f"{page}{offset}&{STUDENTS}" for offset in student_offsets],
+        "filterdeep": [f"{page}{offset}&{STUDENTS}" for offset in late_students],
+        "sort": [f"{page}{offset}&sort=familyName&orderBy=desc" for offset in offsets],
+        "fields": [f"{page}{offset}{fields}" for offset in offsets],
+        "classstudents": [f"/classes/{key}/students" for key in classes],
+        "schoolstudents": [f"/schools/{key}/students?limit=100&offset=0" for key in schools],
     }
 
 
-def save_bodies(server: Server, folder: Path) -> dict[str, str]:
-    """Write the response body of each read into a file of its name; return the paths by name."""
-    paths = read_paths(server)
+def _count(server: Server, path: str) -> int:
+    return int(server.get(f"{path}&limit=1")[0].headers["X-Total-Count"])
+
+
+def _offsets(total: int, choice: random.Random) -> list[int]:
+    """Return random offsets of full pages."""
+    return [choice.randrange(max(total - 99, 1)) for _ in range(MAX_PAGES - 1)]
+
+
+def _late_offsets(total: int, choice: random.Random) -> list[int]:
+    """Return random offsets in the last fifth."""
+    return [choice.randrange(total * 4 // 5, max(total - 99, total * 4 // 5 + 1)) for _ in range(MAX_PAGES - 1)]
+
+
+def _sample_ids(server: Server, collection: str, count: int, choice: random.Random) -> list[str]:
+    """Return the ids of random records."""
+    path = f"/{collection}?limit={_count(server, f'/{collection}?')}&fields=sourcedId"
+    (records,) = json.loads(server.get(path)[1]).values()
+    return [record["sourcedId"] for record in choice.choices(records, k=count)]
+
+
+def save_bodies(server: Server, folder: Path) -> dict[str, list[str]]:
+    """Write the response body of each path into a file; return the paths by name."""
+    paths = choose_paths(server)
     folder.mkdir()
-    for name, path in paths.items():
-        (folder / name).write_bytes(server.get(path)[1])
+    with closing(server.connect()) as connection:
+        for name, some in paths.items():
+            for number, path in enumerate(some):
+                (folder / _file_name(name, number)).write_bytes(server.get(path, connection)[1])
     return paths
 
 
-def measure_reads(server: Server, baseline: Server, paths: dict[str, str], load: LoadSettings) -> Iterator[Figure]:
-    """Yield the rate of each read over the rate of a server that sends the same bytes from memory."""
-    for name, path in paths.items():
-        rounds = load.alternate((server, path), (baseline, f"/{name}"))
-        own_rate, baseline_rate = median(pair[0] for pair in rounds), median(pair[1] for pair in rounds)
-        size = len(server.get(path)[1])
-        note = f"{own_rate:,.0f} responses/s over {baseline_rate:,.0f} from memory, {size:,} bytes"
-        yield Figure(name, median(own / base for own, base in rounds), note)
+def _file_name(name: str, number: int) -> str:
+    return f"{name}-{number}" if number else name
+
+
+def measure_reads(
+    server: Server, baseline: Server, paths: Mapping[str, Sequence[str]], load: LoadSettings
+) -> Iterator[Figure]:
+    """Yield the rate of each read over the rate of a server that sends the same bytes from memory.
+
+    There are two figures: with random ids and offsets, and for one URL again and again (`.same`).
+    """
+    for name, some in paths.items():
+        yield _measure_read(name, server, baseline, some, load)
+        if len(some) > 1:
+            yield _measure_read(f"{name}.same", server, baseline, some[:1], load)
+
+
+def _measure_read(figure: str, server: Server, baseline: Server, paths: Sequence[str], load: LoadSettings) -> Figure:
+    name = figure.removesuffix(".same")
+    files = [f"/{_file_name(name, number)}" for number in range(len(paths))]
+    rounds = load.alternate((server, paths), (baseline, files))
+    own_rate, baseline_rate = (median(pair[side] for pair in rounds) for side in range(2))
+    size = len(server.get(paths[0])[1])
+    urls = "1 URL" if len(paths) == 1 else f"{len(paths)} URLs"
+    note = f"{own_rate:,.0f} responses/s, {baseline_rate:,.0f} from memory, {urls}, {size:,} bytes"
+    return Figure(figure, median(own / base for own, base in rounds), note)
 
 
 def measure_stream(server: Server, baseline: Server, rounds: int) -> Iterator[Figure]:
@@ -150,7 +202,7 @@ def measure_observability(storage: str, load: LoadSettings) -> Iterator[Figure]:
         chalk_server(storage) as with_metrics,
         chalk_server(storage, *log_options) as with_log,
     ):
-        servers, path = (without, with_metrics, with_log), read_paths(without)["get"]
+        servers, path = (without, with_metrics, with_log), choose_paths(without)["get"][0]
         for server in servers:
             cpu_seconds_per_request(server, path, load.seconds)
         rounds = [
@@ -169,7 +221,7 @@ def measure_processes(storage: str, load: LoadSettings) -> Iterator[Figure]:
     The load generator takes CPU time from both, so a light one (wrk) shows more of the gain.
     """
     with chalk_server(storage) as one, chalk_server(storage, "--processes", "2") as two:
-        paths = read_paths(one)
+        paths = choose_paths(one)
         for name in ("get", "page0"):
             rounds = load.alternate((two, paths[name]), (one, paths[name]))
             rates = [median(side) for side in zip(*rounds, strict=True)]
@@ -177,11 +229,21 @@ def measure_processes(storage: str, load: LoadSettings) -> Iterator[Figure]:
             yield Figure(f"processes.{name}", median(own / base for own, base in rounds), note)
 
 
-def measure_growth(small: Server, large: Server, load: LoadSettings) -> Iterator[Figure]:
-    """Yield the time of each read on a large roster over that on a small one."""
-    large_paths = read_paths(large)
-    for name, path in read_paths(small).items():
-        rounds = load.alternate((small, path), (large, large_paths[name]))
-        small_rate, large_rate = median(pair[0] for pair in rounds), median(pair[1] for pair in rounds)
-        note = f"{small_rate:,.0f} and {large_rate:,.0f} responses/s"
-        yield Figure(f"growth.{name}", median(first / second for first, second in rounds), note)
+def measure_growth(servers: Mapping[int, Server], load: LoadSettings, plot: Path | None = None) -> Iterator[Figure]:
+    """Yield the time of each read from the largest district over that from the smallest one.
+
+    `servers` are services by their number of users. The plot shows the sizes between too.
+    """
+    if plot:
+        check_plot_library()
+    sizes = sorted(servers)
+    paths = {size: choose_paths(servers[size]) for size in sizes}
+    times: dict[str, list[float]] = {}
+    for name in paths[sizes[0]]:
+        rounds = load.alternate(*((servers[size], paths[size][name]) for size in sizes))
+        times[name] = [median(rates[0] / rates[side] for rates in rounds) for side in range(len(sizes))]
+        rates = [median(side) for side in zip(*rounds, strict=True)]
+        note = ", ".join(f"{rate:,.0f} for {size:,} users" for size, rate in zip(sizes, rates, strict=True))
+        yield Figure(f"growth.{name}", times[name][-1], f"responses/s: {note}")
+    if plot:
+        write_growth_chart(plot, sizes, times, TARGETS_BY_PREFIX["growth."].value)

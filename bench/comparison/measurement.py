@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple, TypeVar
 
+from bench.charts import check_plot_library, write_comparison_chart
 from bench.comparison.data import choose_sample, read_users
 from bench.comparison.installation import ServerName, cache_folder, install_servers
 from bench.comparison.servers import RECORD_COUNTS, ComparedServer, check_responses, compared_server, own_requests
@@ -43,24 +44,38 @@ class _Measurement(NamedTuple):
 
 
 def measure_comparison(
-    names: Iterable[ServerName], users: int, import_district: Callable[[int], str], folder: Path, load: LoadSettings
+    names: Iterable[ServerName],
+    users: int,
+    import_district: Callable[[int], str],
+    folder: Path,
+    load: LoadSettings,
+    plot: Path | None = None,
 ) -> Iterator[Figure]:
     """Install the other servers, and yield the ratios of the service over each with the same users.
 
     `import_district` returns the store of a district with a number of users. There are two figures of each kind: with
-    one process per core, and with a single process (`.one`).
+    one process per core, and with a single process (`.one`). The plot shows the rates of all.
     """
+    if plot:
+        check_plot_library()
+    rates: dict[str, dict[str, float]] = {}
     programs = install_servers(names, cache_folder())
     small = {name: program for name, program in programs.items() if name in SMALL_DISTRICT_SERVERS}
     large = {name: program for name, program in programs.items() if name not in small}
     for group, size in ((large, users), (small, min(users, SMALL_DISTRICT_USERS))):
         if group:
             with tempfile.TemporaryDirectory(dir=folder) as own_folder:
-                yield from _measure_group(import_district(size), group, Path(own_folder), load)
+                yield from _measure_group(import_district(size), group, Path(own_folder), load, rates)
+    if plot:
+        write_comparison_chart(plot, rates)
 
 
 def _measure_group(
-    storage: str, programs: Mapping[ServerName, Path | None], folder: Path, load: LoadSettings
+    storage: str,
+    programs: Mapping[ServerName, Path | None],
+    folder: Path,
+    load: LoadSettings,
+    all_rates: dict[str, dict[str, float]],
 ) -> Iterator[Figure]:
     with ExitStack() as stack:
         one = stack.enter_context(chalk_server(storage, "--processes", "1"))
@@ -77,12 +92,16 @@ def _measure_group(
         for server in (*own, *others):
             check_responses(server)
         for kind in RECORD_COUNTS:
-            yield from _compare_rates(kind, own, others, load)
+            yield from _compare_rates(kind, own, others, load, all_rates.setdefault(kind, {}))
         yield from _compare_collections(own, others, min(load.rounds, COLLECTION_ROUNDS))
 
 
 def _compare_rates(
-    kind: str, own: Sequence[ComparedServer], others: Sequence[ComparedServer], load: LoadSettings
+    kind: str,
+    own: Sequence[ComparedServer],
+    others: Sequence[ComparedServer],
+    load: LoadSettings,
+    all_rates: dict[str, float],
 ) -> Iterator[Figure]:
     def measure(compared: ComparedServer) -> _Measurement:
         paths, started, before = compared.requests[kind], time.perf_counter(), _cpu_seconds(compared)
@@ -91,6 +110,9 @@ def _compare_rates(
         return _Measurement(measured, (_cpu_seconds(compared) - before) / requests)
 
     rounds = _measure_rounds([*own, *others], measure, load.rounds)
+    for server in (*own, *others):
+        label = f"Chalk Flask, {server.name}" if server in own else server.name
+        all_rates.setdefault(label, median(measured[server.name].load.rate for measured in rounds))
     for other, compared in product(others, own):
         pairs = [(measured[compared.name], measured[other.name]) for measured in rounds]
         ratios = sorted(first.load.rate / second.load.rate for first, second in pairs)

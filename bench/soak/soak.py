@@ -8,12 +8,13 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from bench.charts import check_plot_library
 from bench.district import write_delta, write_package
 from bench.figures import Figure
 from bench.servers import CHALK, BenchmarkError, Server, chalk_server, counting_receiver, run_command
 from bench.soak.clients import ClientResults, running_clients
 from bench.soak.memory import MemorySample, fit_trend, period_floors, sampling_memory
-from bench.soak.plot import check_plot_library, write_plot
+from bench.soak.plot import write_plot
 
 __all__ = ["measure_soak"]
 

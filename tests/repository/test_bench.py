@@ -13,11 +13,13 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from backends import Query, open_store
 from bench.__main__ import main
+from bench.charts import write_comparison_chart
 from bench.console.pages import PAGES, UNMEASURED
 from bench.district import District, write_delta, write_package
 from bench.figures import TARGETS, Figure, Target, format_table, missed_targets
@@ -47,7 +49,12 @@ def test_benchmark_measures_every_figure_and_finds_every_record(tmp_path: Path) 
     assert pages == {f"console.{kind} {row.name}" for kind in ("page", "size") for row in PAGES}
     assert all(figures[name] < math.inf for name in pages), "every page was found"
     measured_apart = {name for name in TARGETS if name.startswith(("comparison.", "soak."))}
-    assert figures.keys() - pages == {*TARGETS, "sort", "observability.log_requests", "webhooks.cpu"} - measured_apart
+    repeated = {name for name in figures if name.endswith(".same")}
+    assert {name.removesuffix(".same") for name in repeated} == {
+        *("get", "deep", "filter", "filterdeep", "sort", "fields", "classstudents", "schoolstudents")
+    }
+    without_target = {"sort", "observability.log_requests", "webhooks.cpu"}
+    assert figures.keys() - pages - repeated == {*TARGETS, *without_target} - measured_apart
     assert (figures["walk.missing"], figures["import.again.changed"], figures["put.lost"]) == (0, 0, 0)
     # A hundredth of 500 users is 5, of 60 classes 1, of 20 courses 1. Enrollments are created, updated and deleted.
     assert re.search(r"s for 1[0-9] created, 1[0-9] updated, 1[0-9] deleted, over the first", output)
@@ -58,10 +65,40 @@ def test_benchmark_measures_every_figure_and_finds_every_record(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_growth_compares_two_districts_read_by_read(tmp_path: Path) -> None:
-    _, figures = run_benchmark(tmp_path, "--growth", "200", "400")
-    assert "growth.get" in figures
+    plot = tmp_path / "growth.svg"
+    output, figures = run_benchmark(tmp_path, "--growth", "400", "200", "300", "--plot", str(plot))
     assert len(figures) == 9
     assert all(value > 0 for value in figures.values())
+    assert re.search(r"growth.get .* responses/s: [\d,]+ for 200 users, [\d,]+ for 300 users, [\d,]+ for 400", output)
+    assert {"growth." + text for text in svg_texts(plot)} >= figures.keys()
+
+
+def svg_texts(path: Path) -> set[str]:
+    """Return the texts of an SVG file."""
+    return {"".join(text.itertext()).strip() for text in ElementTree.parse(path).iter() if text.tag.endswith("}text")}
+
+
+def test_comparison_chart_names_every_server_and_rate(tmp_path: Path) -> None:
+    rates = {"Chalk Flask, one process": 2345.0, "nginx": 87_000.4, "sqlalchemy": 59.0}
+    for name in ("a.svg", "b.svg"):
+        write_comparison_chart(tmp_path / name, {"get": rates, "page": rates, "page0": {}})
+    assert svg_texts(tmp_path / "a.svg") >= {*rates, "2,345", "87,000", "59", "One user by id"}
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--plot", "a.svg"], "--plot requires one of --soak, --rivals and --growth"),
+        (["--plot", "a.svg", "--rivals", "--soak", "1"], "--plot requires one of --soak, --rivals and --growth"),
+        (["--plot", "a.pdf", "--rivals"], "the file a.pdf of --plot must end in .png or .svg"),
+    ],
+)
+def test_invalid_plot_is_rejected(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(options)
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

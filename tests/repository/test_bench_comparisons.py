@@ -21,7 +21,7 @@ from bench.figures import Figure, missed_targets
 from bench.load_generator import measure_load
 from bench.servers import BenchmarkError, Server, baseline_server
 from bench.soak.memory import MemorySample, fit_trend, measure_memory, period_floors
-from tests.repository.test_bench import run_benchmark
+from tests.repository.test_bench import run_benchmark, svg_texts
 
 USERS = [
     {"sourcedId": f"u{number}", "role": "teacher" if number % 3 else "student", "grades": ["07"]}
@@ -39,7 +39,9 @@ def static_server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_comparison_measures_the_service_and_the_baseline(tmp_path: Path) -> None:
-    output, figures = run_benchmark(tmp_path, "--users", "500", "--rivals", "baseline")
+    plot = tmp_path / "comparison.svg"
+    output, figures = run_benchmark(tmp_path, "--users", "500", "--rivals", "baseline", "--plot", str(plot))
+    assert svg_texts(plot) >= {"baseline", "Chalk Flask, one process", "Chalk Flask, one process per core"}
     kinds = [*RECORD_COUNTS, "p99", "collection"]
     assert figures.keys() == {f"comparison.baseline.{kind}{suffix}" for kind in kinds for suffix in ("", ".one")}
     assert all(value > 0 for value in figures.values())
