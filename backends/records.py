@@ -64,8 +64,8 @@ class Collection:
     """Declaration of a named set of records.
 
     A commit that writes to a collection with `bumps_revision` raises the tenant's revision. Each of `combined_indexes`
-    names scalar fields. It requests that the records with one value in each of them are found, counted and listed in
-    the order of their keys without reading others. A backend may ignore it. `values_of` returns the
+    names scalar fields. With one value in each of them, records are to be found, counted and listed in the order
+    of their keys, without reading others. A backend may ignore it. `values_of` returns the
     values of a record with this body. It raises ValueError for a body that it cannot read. With it, a store can compare
     the values with the bodies, and rebuild them (`backends.repair`). None means that the body does not determine them.
     Records of a collection without `is_copied` belong to one store: `copy_store` leaves them out. It also leaves out

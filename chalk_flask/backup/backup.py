@@ -1,8 +1,7 @@
 """Creation of a backup while the service runs.
 
-At one point in time, under the write lock of the store, the read transaction of the copy begins and the files of the
-folder `data` get second names. The rest happens without a lock. Held packages are therefore exactly those that the
-copied store knows.
+Under the write lock of the store, the read transaction of the copy begins, and the files of the folder `data` get
+second names. The rest happens without a lock. Held packages are therefore exactly those that the copied store knows.
 """
 
 from __future__ import annotations

@@ -53,11 +53,7 @@ NAVIGATION: tuple[NavigationEntry, ...] = (
     NavigationEntry("Administration", "Tenants", "list_tenants", "/tenants", Permission.TENANTS_VIEW, "tenants"),
     NavigationEntry("Administration", "About", "show_about", "/about", Permission.DASHBOARD_VIEW, "info"),
 )
-"""Sections in the order of the sidebar. Rows of one group follow each other.
-
-The groups are `Roster` (dashboard, imports, sources, roster, data quality), `Access` (API tokens, OAuth clients,
-issuers, webhooks, API explorer), and `Administration` (audit log, settings, administrators, tenants, about).
-"""
+"""Sections in the order of the sidebar. Rows of one group follow each other."""
 
 
 @dataclass(frozen=True, slots=True)

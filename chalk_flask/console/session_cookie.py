@@ -3,8 +3,8 @@
 The page session is `flask.session`. It contains the CSRF token, messages for the next page, and a new secret until it
 is shown. Requests to the API have no page session, so that they spend no time on it.
 
-After a sign-in, a signed cookie makes the browser known for the account (OWASP: "device cookie"). It gives no access:
-attempts to sign in are counted for a known browser alone, so that attempts of others do not lock its user out.
+After a sign-in, a signed cookie makes the browser known for the account (OWASP: "device cookie"). It gives no access.
+Attempts to sign in are counted for a known browser alone, so that attempts of others do not lock its user out.
 """
 
 from __future__ import annotations

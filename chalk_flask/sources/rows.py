@@ -1,7 +1,7 @@
 """Conversion of JSON records into rows of CSV files, without validation.
 
-The import validates the rows. A value that no cell can express becomes a cell that the import rejects with a message
-about its type, so that it is reported like any other invalid cell.
+The import validates the rows. A value that no cell can express becomes a cell that the import rejects. The report names
+its type, as that of any other invalid cell.
 """
 
 from __future__ import annotations

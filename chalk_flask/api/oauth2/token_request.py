@@ -49,8 +49,8 @@ def parse_parameters(request: Request) -> Mapping[str, str]:
 
     Parameters without a value are omitted. Basic credentials with an empty body count as a request with the grant type
     client_credentials. Raises InvalidRequestError for a body that is not a form or too large, and for a repeated
-    parameter. It is also raised for credentials in the URL, which would be written to logs, and if URL and form have
-    different values of a parameter.
+    parameter. It is also raised for credentials in the URL, because logs contain URLs,
+    and for a parameter with different values in URL and form.
     """
     form = _parse_form(request)
     query = _unique(request.args, (*_GRANT_PARAMETERS, *_CREDENTIAL_PARAMETERS))

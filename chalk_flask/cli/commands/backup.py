@@ -122,8 +122,8 @@ def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphra
 def _open_output(path: Path, store_id: str, owners: set[int]) -> Iterator[IO[bytes]]:
     """Yield the stream of the archive. A file is complete and synced to disk when the block ends.
 
-    If root writes it, the owner of its folder gets it, unless a file of another user is in it: that user may have
-    linked to a file that only root can read. The block adds the owners of the files.
+    If root writes it, the owner of its folder gets it. If a file of another user is in it, root keeps it: that user may
+    have linked to a file that only root can read. The block adds the owners of the files.
     """
     from chalk_flask.backup import delete_leftovers
     from chalk_flask.files import atomic_write, give_to_owner

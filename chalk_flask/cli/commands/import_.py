@@ -91,10 +91,10 @@ def import_command(
     applied. If a valid version of a quarantined record is stored, it stays.
 
     A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it with
-    `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. The default thresholds hold a
-    package that would delete more than 10 % and more than 10 of a file's records, or more than half of a file. They
-    also hold a package that would delete a school in use, or change more than 75 % of a file with more than 100
-    records. More than 1 % and more than 10 quarantined rows of a file hold it too.
+    `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. By default, a package is held if
+    it would delete more than 10 % and more than 10 of a file's records. Deleting more than half of a file, or a school
+    in use, suffices. So do changes of more than 75 % of a file with more than 100 records. More than 1 % and more than
+    10 quarantined rows of a file hold it too.
 
     Errors, warnings, quarantined rows, and the reasons of a hold go to stderr, the rest of the report to stdout.
 

@@ -51,8 +51,8 @@ def restore_command(
     FILE is an archive, or - for stdin. All checksums are compared before anything changes. The restore happens in full
     or not at all: if it is interrupted, the next command that opens the store completes it.
 
-    Afterwards the service is as it was at the time of the backup: later imports are undone, and tokens that were
-    revoked later are valid again. Administrators sign in again. Followers of the change feed get 410 and read
+    Afterwards the service is as it was at the time of the backup. Later imports are undone. Tokens that were revoked
+    later are valid again. Administrators sign in again. Followers of the change feed get 410 and read
     everything once. Webhooks may receive events of the time after the backup again.
     """
     from chalk_flask.backup import ArchiveReader, BackupError, restore_backup, verify_backup

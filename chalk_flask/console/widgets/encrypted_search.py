@@ -1,8 +1,8 @@
 """Parameter `search` of URLs: what an administrator typed into a search box or a filter, encrypted.
 
-Typed texts may be names or e-mail addresses. A form posts them, and the server redirects to a URL with this parameter,
-so that the history of the browser, the log of a proxy and the Referer header contain none of them. The URL can be
-reloaded, shared with another administrator of the tenant, and used after a restart.
+Typed texts may be names or e-mail addresses. A form posts them, and the server redirects to a URL with this parameter.
+So the history of the browser, the log of a proxy and the Referer header contain none of them. The URL can be reloaded,
+shared with another administrator of the tenant, and used after a restart.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ __all__ = [
 MAX_METADATA_VALUES = 500
 """Maximum number of values in the metadata that a writer sends, or that a row fills.
 
-A backend finds four times as many. So filters also find the values of a record in which several writers, each of whom
-sees its own part of the metadata, have stored as many (docs/conformance, W-05).
+A backend finds four times as many, because several writers can each store as many in one record. Each of them sees its
+own part of the metadata (docs/conformance, W-05).
 """
 
 MAX_METADATA_PATH_LENGTH = 32_768

@@ -35,7 +35,7 @@ class IntegrityReport:
     `digest` is the SHA-256 of all served records, including tombstones, without `dateLastModified`;
     `state_digest` includes it. Equal rosters have equal digests on every backend. `problems` lists at most MAX_LISTED
     problems and then the number of the others. `is_damaged` is True if one of them is a problem of the file or the
-    folder, and not only of records: such a store should not be written.
+    folder, and not only of records. Such a store should not be written.
     """
 
     counts: Mapping[str, int]

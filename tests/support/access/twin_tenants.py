@@ -1,7 +1,7 @@
 """Two tenants in one service, and requests that would reveal to one of them what the other stores.
 
 Both rosters have one shape. The guest has the keys of the host with other content. It also has each record twice more
-under keys that the host does not have: once with references to keys of both, once with references to its own keys.
+under keys that the host does not have. One refers to keys of both tenants, the other to keys of the guest alone.
 """
 
 from __future__ import annotations
