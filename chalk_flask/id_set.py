@@ -5,7 +5,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import compress, islice
+from operator import eq
 
 __all__ = ["IdSet"]
 
@@ -45,8 +46,9 @@ class IdSet:
 
         Call it once, after the last `add`. A set of text has no hashes and returns an empty set.
         """
-        self._hashes = array("q", sorted(self._hashes))
-        return {value for value, following in pairwise(self._hashes) if value == following}
+        hashes = sorted(self._hashes)
+        self._hashes = array("q", hashes)
+        return set(compress(hashes, map(eq, hashes, islice(hashes, 1, None))))
 
     @staticmethod
     def repeated_rows(rows: Iterable[tuple[int, str]], hashes: set[int]) -> Iterator[tuple[int, str]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 from backends import KEY, And, Compare, In, Not, OnProgress, Or, Query, Snapshot, Subquery, Where, batched
-from chalk_flask.oneroster.csv.row_parser import ParsedRow
+from chalk_flask.oneroster.csv.row_parser import ParsedRecord, ParsedRow
 from chalk_flask.oneroster.fields.scalars import JSON, fold
 from chalk_flask.oneroster.relations import ACTIVE_ONLY
 from chalk_flask.oneroster.resource_type import ResourceType
@@ -110,18 +111,21 @@ class RosterDiff:
     def _compare_file(self, resource_type: ResourceType) -> None:
         changes = self.changes[resource_type.name]
         for batch in batched(self._rows(resource_type), BATCH_SIZE):
-            rows = [row[:3] for row in batch]  # key, body and values: a SortableRecord
-            changes.compare(self._categories.postpone_deletions(rows) if resource_type.name == CATEGORIES else rows)
+            changes.compare(self._categories.postpone_deletions(batch) if resource_type.name == CATEGORIES else batch)
 
-    def _rows(self, resource_type: ResourceType) -> Iterator[ParsedRow]:
-        rows = self.reader.parse_file(resource_type.name)
+    def _rows(self, resource_type: ResourceType) -> Iterator[ParsedRecord]:
+        if resource_type.derived_fields:
+            return (row[:3] for row in self._with_derived_fields(resource_type))
+        rows = cast("Iterator[ParsedRecord]", self.reader.parse_file(resource_type.name))
+        return self._collect_links(resource_type, rows) if resource_type.name in derived_fields.link_sources() else rows
+
+    def _with_derived_fields(self, resource_type: ResourceType) -> Iterator[ParsedRow]:
+        rows = cast("Iterator[ParsedRow]", self.reader.parse_file(resource_type.name))
         for name, element in resource_type.derived_fields.items():
             if element.inverse:
                 rows = self._with_children(resource_type, name, list(rows))
             else:
                 rows = self._with_links(resource_type, name, rows)
-        if resource_type.name in derived_fields.link_sources():
-            rows = self._collect_links(resource_type, rows)
         return rows
 
     def _with_children(self, resource_type: ResourceType, name: str, rows: list[ParsedRow]) -> Iterator[ParsedRow]:
@@ -205,13 +209,14 @@ class RosterDiff:
             )
         return self._links[link]
 
-    def _collect_links(self, resource_type: ResourceType, rows: Iterator[ParsedRow]) -> Iterator[ParsedRow]:
+    def _collect_links(self, resource_type: ResourceType, rows: Iterator[ParsedRecord]) -> Iterator[ParsedRecord]:
         name = resource_type.name
         owner, target = (reference.field for reference in resource_type.references)
         links: dict[str, tuple[str, str]] = {}
         for row in rows:
-            if row.values["status"] == ACTIVE:
-                links[row.key] = str(row.values[owner]), str(row.values[target])
+            key, _, values = row
+            if values["status"] == ACTIVE:
+                links[key] = str(values[owner]), str(values[target])
             yield row
         if self._may_keep_unlisted(name):
             is_kept = self._is_kept_unlisted(resource_type)

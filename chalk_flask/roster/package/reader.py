@@ -6,14 +6,14 @@ import contextlib
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from marshmallow import ValidationError
 
 from backends import KEY, OnProgress, Snapshot, Value
 from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.csv.diagnosis import ROUNDED_HINT, CellProblem, is_rounded
-from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRow
+from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRecord, ParsedRow
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
@@ -24,7 +24,10 @@ from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, c
 from chalk_flask.roster.package.quarantine import STRUCTURAL_CODES, Quarantine
 from chalk_flask.roster.package.references import DanglingRows, ReferenceChecker
 
-__all__ = ["PackageReader", "ids_in_cycles"]
+__all__ = ["PackageReader", "Row", "ids_in_cycles"]
+
+Row: TypeAlias = ParsedRow | ParsedRecord
+"""Valid row of a file. Only rows of a file with derived fields have a body as an object."""
 
 REFERENCE_TARGETS = {reference.target for resource_type in FILES.values() for reference in resource_type.references}
 
@@ -94,7 +97,7 @@ class PackageReader:
         )
         self.consistency = ConsistencyChecker(self.package.modes, self.stored, self.problems, strict=self.strict)
 
-    def parse_file(self, name: str) -> Iterator[ParsedRow]:
+    def parse_file(self, name: str) -> Iterator[Row]:
         """Yield the valid rows of a data file. Errors of the others go to `problems`."""
         resource_type = FILES[name]
         self.ids[name] = IdSet(exact=name in REFERENCE_TARGETS)
@@ -227,9 +230,9 @@ class PackageReader:
             self._incomplete.add(file.resource_type.name)
         return is_valid
 
-    def _parse_rows(self, file: DataFile, lines: Iterator[list[str]]) -> Iterator[ParsedRow]:
+    def _parse_rows(self, file: DataFile, lines: Iterator[list[str]]) -> Iterator[Row]:
         resource_type = file.resource_type
-        name, parse, on_progress = resource_type.name, file.parser.parse, self.on_progress
+        name, parse, on_progress = resource_type.name, _parse_function(file), self.on_progress
         accept = self._acceptance(resource_type)
         self._row_number = 1
         for number, row in enumerate(lines, 2):
@@ -251,7 +254,7 @@ class PackageReader:
         last_row = file.last_row(self._row_number)
         self._finish_short_row(file, last_row)
 
-    def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> ParsedRow | None:
+    def _parse_invalid(self, file: DataFile, number: int, row: list[str]) -> Row | None:
         """Return the record of an invalid row after its repair. If it stays invalid, reject it and return None."""
         if not "".join(row).strip(EMPTY_CHARACTERS):
             file.count_empty_row(number, row)
@@ -259,7 +262,7 @@ class PackageReader:
         parser, repaired = file.parser, file.repair.repair(row)
         if repaired is not row:
             with contextlib.suppress(InvalidRowError, ValidationError):
-                return parser.parse(repaired)
+                return _parse_function(file)(repaired)
         errors = list(parser.problems_in(repaired))
         if not errors:
             raise AssertionError(f"row {number} of {file.name} is invalid, but RowParser.problems_in yields nothing")
@@ -298,15 +301,15 @@ class PackageReader:
             self.ids[name].add(key)
             self.references.active_ids.setdefault(name, set()).add(key)
 
-    def _acceptance(self, resource_type: ResourceType) -> Callable[[ParsedRow, int], bool]:
+    def _acceptance(self, resource_type: ResourceType) -> Callable[[Row, int], bool]:
         """Return a function that checks a parsed row with its number. It returns False for a quarantined row."""
         name = resource_type.name
         checks, check_consistency = self.references.checks(resource_type), self.consistency.check(name)
         add_id, add_target = self.ids[name].add, self._target_adder(resource_type)
         excluded = self.quarantine.excluded(name) if self.quarantine else {}
 
-        def accept(parsed: ParsedRow, number: int) -> bool:
-            key, encoded, values, _ = parsed
+        def accept(parsed: Row, number: int) -> bool:
+            key, encoded, values = parsed[0], parsed[1], parsed[2]
             if key in excluded:
                 return not self._reject(name, key, number, [_in_row(excluded[key], number)])
             is_active = values["status"] == ACTIVE
@@ -378,6 +381,10 @@ class PackageReader:
         return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)
 
 
+def _parse_function(file: DataFile) -> Callable[[list[str]], Row]:
+    return file.parser.parse if file.resource_type.derived_fields else file.parser.parse_record
+
+
 def _row_problem(file: DataFile, row: int, error: CellProblem) -> ImportProblem:
     place = file.name, row, error.column
     return ImportProblem(error.code, error.message, error.hint, *place, error.value, cause=error.cause)
@@ -421,10 +428,10 @@ def _in_row(reason: ImportProblem, row: int) -> ImportProblem:
     return replace(reason, row=row, message=REPEATED_LATER if is_first else reason.message)
 
 
-def _record_state(rows: Iterator[ParsedRow], active_after: dict[str, bool]) -> Iterator[ParsedRow]:
+def _record_state(rows: Iterator[Row], active_after: dict[str, bool]) -> Iterator[Row]:
     """Yield the rows of a delta file, and store their state in `active_after`: True if the record is active."""
     for row in rows:
-        active_after[row.key] = row.values["status"] == ACTIVE
+        active_after[row[0]] = row[2]["status"] == ACTIVE
         yield row
 
 
