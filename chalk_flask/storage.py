@@ -186,6 +186,10 @@ class RosterStore(Protocol):
         """Return a write transaction of a tenant."""
         ...
 
+    def tenants(self) -> list[str]:
+        """Return the names of all tenants."""
+        ...
+
 
 @contextmanager
 def checked_members(kind: str) -> Iterator[None]:
@@ -223,19 +227,25 @@ class LazyStore(Closeable):
         self._store: Backend | None = None
 
     def read(self, tenant: str) -> Snapshot:
-        if self._store is None and store_exists(self._url):
-            self._store = self._open()
-        return (self._store or self._empty).read(tenant)
+        return self._existing_or_empty().read(tenant)
 
     def write(self, tenant: str) -> Transaction:
         if self._store is None:
             self._store = self._open()
         return self._store.write(tenant)
 
+    def tenants(self) -> list[str]:
+        return self._existing_or_empty().tenants()
+
     def close(self) -> None:
         self._empty.close()
         if self._store is not None:
             self._store.close()
+
+    def _existing_or_empty(self) -> Backend:
+        if self._store is None and store_exists(self._url):
+            self._store = self._open()
+        return self._store or self._empty
 
     def _open(self) -> Backend:
         store = open_store(self._url, COLLECTIONS)
@@ -271,6 +281,10 @@ class LockedStore(Closeable):
             transaction, self._transaction = self._transaction, None
             return transaction
         return self._store.write(tenant)
+
+    def tenants(self) -> list[str]:
+        """Return the names of all tenants."""
+        return self._store.tenants()
 
     def close(self) -> None:
         if self._transaction is not None:

@@ -75,6 +75,10 @@ class ExistingTenantStore:
             raise
         return transaction
 
+    def tenants(self) -> list[str]:
+        """Return the names of all tenants."""
+        return self._store.tenants()
+
 
 _NO_CHOICES = ImportChoices()
 

@@ -23,9 +23,9 @@ from chalk_flask.roster.changes.history_block import HistoryBlock
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.settings import SettingsError
 from chalk_flask.storage import COLLECTIONS
-from tests.support.packages import package_with_users
+from tests.support.packages import large_package, package_with_users, small_first_loads
 
-__all__ = ["ACTIONS", "Place", "create_place", "read_state", "run_command"]
+__all__ = ["ACTIONS", "FIRST_LOADS", "Place", "create_empty_place", "create_place", "read_state", "run_command"]
 
 ENCRYPTED: Final = "gAAAA"
 """Begin of each encrypted text."""
@@ -90,6 +90,15 @@ def create_place(place: Place) -> None:
     (place.folder / "run").write_text(report["run"])
 
 
+def create_empty_place(place: Place) -> None:
+    """Create a store without a roster, and the package of a first load that writes rows while it reads them."""
+    place.use()
+    place.store.mkdir()
+    large_package().zip(place.folder / "large.zip")
+    open_store(place.url, COLLECTIONS).close()
+    _expect(0, "token", "create", "--label", "tool")
+
+
 def _expect(code: int, *args: str) -> str:
     found, out = run_command(*args)
     assert found == code, (args, found)
@@ -133,6 +142,11 @@ def _check_secrets(snapshot: Snapshot, collection: str, cipher: SecretCipher) ->
 
 def _import(place: Place) -> bool:
     return run_command("import", f"{place.folder}/next.zip")[0] == 0
+
+
+def _load_first(place: Place) -> bool:
+    with small_first_loads():
+        return run_command("import", f"{place.folder}/large.zip")[0] == 0
 
 
 def _create_token(place: Place) -> bool:
@@ -188,3 +202,6 @@ ACTIONS: Final[dict[str, Callable[[Place], bool]]] = {
     "backup": _back_up,
 }
 """Function for each action. It returns True if the action was acknowledged."""
+
+FIRST_LOADS: Final[dict[str, Callable[[Place], bool]]] = {"first load": _load_first}
+"""Actions in a store without a roster."""

@@ -26,7 +26,15 @@ from typing import Any, Final
 
 import click
 
-from tests.faults.actions import ACTIONS, Place, create_place, read_state, run_command
+from tests.faults.actions import (
+    ACTIONS,
+    FIRST_LOADS,
+    Place,
+    create_empty_place,
+    create_place,
+    read_state,
+    run_command,
+)
 from tests.faults.library import PRELOAD, Kind, Operation, arm_fault, build_library, count_calls, is_loaded
 from tests.support.paths import ROOT
 
@@ -75,23 +83,27 @@ def run_in_fork(function: Callable[[], Any]) -> Any:
 
 
 class Laboratory:
-    """Store that each round starts from, and the states before and after each action."""
+    """Store that each round starts from, and the states before and after each action.
 
-    def __init__(self, folder: Path, backend: str) -> None:
+    With `is_empty` the store has no roster, and the actions are `FIRST_LOADS`.
+    """
+
+    def __init__(self, folder: Path, backend: str, *, is_empty: bool = False) -> None:
+        self._actions, create = (FIRST_LOADS, create_empty_place) if is_empty else (ACTIONS, create_place)
         self._original = folder / "original"
         self.place = Place(folder / "place", backend)
         self.place.folder.mkdir()
         self.place.use()
-        self._require(run_in_fork(lambda: create_place(self.place)))
+        self._require(run_in_fork(lambda: create(self.place)))
         shutil.copytree(self.place.store, self._original)
         self.former = self._require(run_in_fork(lambda: read_state(self.place)))
         _import_all(self._require(run_in_fork(self._list_modules)))
         self._counts: dict[str, dict[str, int]] = {}
-        self.later = {action: self._run_without_fault(action) for action in ACTIONS}
+        self.later = {action: self._run_without_fault(action) for action in self._actions}
 
-    def rounds(self, actions: Iterable[str] = ACTIONS) -> Iterator[Round]:
-        """Yield a round for each call of each operation of each action, and each kind of fault."""
-        for action in actions:
+    def rounds(self, actions: Iterable[str] = ()) -> Iterator[Round]:
+        """Yield a round for each call of each operation of the actions, by default of all, and each kind of fault."""
+        for action in actions or self._actions:
             for operation, kinds in KINDS.items():
                 for kind in kinds:
                     for number in range(1, self._counts[action][operation.name] + 1):
@@ -124,7 +136,7 @@ class Laboratory:
 
     def _act(self, each: Round) -> bool:
         arm_fault(self.place.store, each.operation, each.kind, each.number)
-        is_acknowledged = ACTIONS[each.action](self.place)
+        is_acknowledged = self._actions[each.action](self.place)
         count_calls()
         return is_acknowledged
 
@@ -133,7 +145,7 @@ class Laboratory:
 
         def count() -> dict[str, int]:
             arm_fault(self.place.store)
-            assert ACTIONS[action](self.place)
+            assert self._actions[action](self.place)
             return count_calls()
 
         self._reset()
@@ -163,7 +175,7 @@ class Laboratory:
 
     def _list_modules(self) -> list[str]:
         """Return the modules that the actions import."""
-        for act in ACTIONS.values():
+        for act in self._actions.values():
             act(self.place)
         self._examine()
         return sorted(sys.modules)
@@ -204,7 +216,8 @@ def choose(rounds: list[Round], count: int) -> list[Round]:
     "--part", type=(click.IntRange(min=1), click.IntRange(min=1)), default=(1, 1), help="2 4: the second of 4."
 )
 @click.option("--action", type=click.Choice(list(ACTIONS)), help="Default: all actions.")
-def main(backend: str, count: int | None, part: tuple[int, int], action: str | None) -> None:
+@click.option("--first-loads", is_flag=True, help="Start from a store without a roster, with first loads.")
+def main(backend: str, count: int | None, part: tuple[int, int], action: str | None, first_loads: bool) -> None:
     """Run rounds, and print their results. The exit code is 1 if a promise was broken."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
@@ -214,8 +227,8 @@ def main(backend: str, count: int | None, part: tuple[int, int], action: str | N
             sys.exit(
                 subprocess.run([sys.executable, "-m", __spec__.name, *sys.argv[1:]], cwd=ROOT, env=environ).returncode
             )
-        laboratory = Laboratory(folder, backend)
-        possible = list(laboratory.rounds([action] if action else ACTIONS))
+        laboratory = Laboratory(folder, backend, is_empty=first_loads)
+        possible = list(laboratory.rounds([action] if action else ()))
         chosen = choose(possible, count or len(possible))[part[0] - 1 :: part[1]]
         sys.exit(_run_all(laboratory, chosen, {"backend": backend, "possible": len(possible)}))
 

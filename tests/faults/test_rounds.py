@@ -25,6 +25,17 @@ def test_store_survives_faults_at_any_call(storage: str) -> None:
     assert 3 <= figures["former"] <= 15, "faults have an effect"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["sqlite", "json"])
+def test_store_without_roster_survives_faults_of_first_load(storage: str) -> None:
+    command = [sys.executable, "-m", "tests.faults.rounds", "--backend", storage, "--first-loads", "--rounds", "16"]
+    completed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert completed.returncode == 0, completed.stderr
+    figures = json.loads(completed.stdout)
+    assert (figures["rounds"], figures["broken"]) == (16, 0)
+    assert 3 <= figures["former"] <= 15, "faults have an effect"
+
+
 def test_rounds_are_spread_over_all_possible_ones() -> None:
     possible = [Round("import", Operation.WRITE, Kind.KILL, number) for number in range(1, 11)]
     assert [each.number for each in choose(possible, 4)] == [1, 3, 6, 8]

@@ -6,11 +6,13 @@ import csv
 import io
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeAlias
 
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.roster.diff import first_load
 from tests.support.paths import DATA
 
 CSV_PACKAGES = DATA / "csv"
@@ -135,6 +137,12 @@ SMALL_PACKAGE_USERS = len(ROWS["users"])
 DELTA_TIMESTAMP = "2026-09-01T10:00:00.000Z"
 
 
+MIN_ROWS, MIN_EARLIER_RECORDS = 20, 5
+"""Limits of first loads that `large_package` exceeds."""
+
+LARGE_PACKAGE_USERS = 40
+
+
 class PackageBuilder:
     """Builder of one package. It starts with the small package, all files bulk.
 
@@ -239,6 +247,28 @@ def deleted_row(key: str, status: str = "tobedeleted") -> Row:
 def package_with_users(count: int) -> PackageBuilder:
     """Return a package with this number of users in all."""
     return package_with_extra_users(range(count - SMALL_PACKAGE_USERS))
+
+
+@contextmanager
+def small_first_loads() -> Iterator[None]:
+    """Lower the limits of first loads, so that `large_package` exceeds them, until the end of the block."""
+    limits = {"MIN_ROWS": MIN_ROWS, "MIN_EARLIER_RECORDS": MIN_EARLIER_RECORDS}
+    former = {name: getattr(first_load, name) for name in limits}
+    vars(first_load).update(limits)
+    try:
+        yield
+    finally:
+        vars(first_load).update(former)
+
+
+def large_package(enrollments: int = 80) -> PackageBuilder:
+    """Return a package with 40 users and this number of enrollments."""
+    package = package_with_users(LARGE_PACKAGE_USERS)
+    template, users = package.row("enrollments", "enr-1"), [row["sourcedId"] for row in package.rows["users"]]
+    for number in range(enrollments - len(package.rows["enrollments"])):
+        row = {"sourcedId": f"e-{number}", "userSourcedId": users[number % LARGE_PACKAGE_USERS]}
+        package.rows["enrollments"].append(template | row)
+    return package
 
 
 def _to_csv(header: list[str], rows: list[list[str]]) -> bytes:

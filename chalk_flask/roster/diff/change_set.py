@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal, TypeAlias
 
 import orjson
@@ -38,6 +38,8 @@ class ChangeSet:
         self._stored = stored
         self._is_empty = not stored.exists(resource_type.name)
         self._sorter = ExternalSorter()
+        self.is_written = False
+        """True if a first load has written the records already."""
 
     @property
     def changed_count(self) -> int:
@@ -77,6 +79,19 @@ class ChangeSet:
             self.counts["unchanged"] += unchanged_count
         self._sorter.add(changed)
 
+    def created_records(
+        self, rows: Iterator[SortableRecord], timestamp: str, is_valid: Callable[[], bool]
+    ) -> Iterator[Record]:
+        """Count all rows of a new collection, and yield their records with this timestamp for an immediate write.
+
+        Once `is_valid` returns False, count the other rows only.
+        """
+        self.is_written = True
+        for batch in batched(rows, BATCH_SIZE):
+            self.counts["created"] += len(batch)
+            if is_valid():
+                yield from _with_timestamp(batch, timestamp)
+
     def add(self, record: Record, outcome: Outcome) -> None:
         """Add a record without comparing it, for example a tombstone."""
         self.counts[outcome] += 1
@@ -86,11 +101,8 @@ class ChangeSet:
         self._sorter.add([(record.key, without_timestamp(record.body), values)])
 
     def records(self, timestamp: str) -> Iterator[Record]:
-        """Yield the changed records with this timestamp, in the order of their keys. Can be called repeatedly."""
-        folded, set_timestamp = fold(timestamp), timestamp_setter(timestamp)
-        for key, body, values in self._sorter.rows():
-            values["dateLastModified"] = folded
-            yield Record(key, set_timestamp(body), values)
+        """Return the changed records with this timestamp, in the order of their keys. Can be called repeatedly."""
+        return _with_timestamp(self._sorter.rows(), timestamp)
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of the changed records, in the same order."""
@@ -113,6 +125,13 @@ class ChangeSet:
     def _track_deletion(self, key: str) -> None:
         if self._tracks_deletions:
             self.deleted_ids.add(key)
+
+
+def _with_timestamp(rows: Iterable[SortableRecord], timestamp: str) -> Iterator[Record]:
+    folded, set_timestamp = fold(timestamp), timestamp_setter(timestamp)
+    for key, body, values in rows:
+        values["dateLastModified"] = folded
+        yield Record(key, set_timestamp(body), values)
 
 
 def _is_same(body: bytes, stored: bytes) -> bool:

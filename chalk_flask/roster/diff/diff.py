@@ -17,6 +17,7 @@ from chalk_flask.roster.changes import grade_tool_records
 from chalk_flask.roster.diff import derived_fields
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.diff.dependents import Dependency, Dependent, dependencies, find_dependents
+from chalk_flask.roster.diff.first_load import FirstLoad
 from chalk_flask.roster.diff.gradebook_categories import CategoryDeletions
 from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.data_file import ReadingOptions
@@ -39,6 +40,8 @@ class RosterDiff:
     `compare` fills three results. `changes` holds the records to write by collection, and `purged` the keys of the
     tombstones to delete permanently. `notes_to_delete` holds the notes about records that the package takes over from
     grade tools (interpretation W-10). `close` deletes the temporary files.
+
+    With a `first_load`, the snapshot must be empty. Rows of very large files are then written during `compare`.
     """
 
     def __init__(
@@ -50,7 +53,10 @@ class RosterDiff:
         on_progress: OnProgress | None,
         quarantine: Quarantine | None = None,
         strict: bool = False,
+        first_load: FirstLoad | None = None,
     ) -> None:
+        self._package = package
+        self.first_load = first_load
         self.reader = PackageReader(package, stored, problems, options, on_progress, quarantine, strict)
         self.changes: dict[str, ChangeSet] = {}
         self.purged: dict[str, list[str]] = {}
@@ -110,8 +116,16 @@ class RosterDiff:
 
     def _compare_file(self, resource_type: ResourceType) -> None:
         changes = self.changes[resource_type.name]
+        if self.first_load and self._is_loaded_at_once(resource_type.name, self.first_load):
+            self.first_load.put(changes, self._rows(resource_type), lambda: not self.reader.problems.total)
+            return
         for batch in batched(self._rows(resource_type), BATCH_SIZE):
             changes.compare(self._categories.postpone_deletions(batch) if resource_type.name == CATEGORIES else batch)
+
+    def _is_loaded_at_once(self, name: str, first_load: FirstLoad) -> bool:
+        """Return True if the rows of a file go into the store of a first load while they are read."""
+        is_candidate = name != CATEGORIES and not self.reader.problems.total
+        return is_candidate and first_load.accepts(self._package, name, self.changed_count)
 
     def _rows(self, resource_type: ResourceType) -> Iterator[ParsedRecord]:
         if resource_type.derived_fields:

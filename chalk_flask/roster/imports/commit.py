@@ -4,23 +4,42 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 
 from backends import OnProgress, Record, StorageError, Transaction
 from chalk_flask.outbox import Outbox
-from chalk_flask.roster.changes import ChangeCause, clock, grade_tool_records
+from chalk_flask.roster.changes import ChangeCause, RosterWriter, clock, grade_tool_records
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.changes.version import RosterVersion, ToolWrites, find_tool_writes, has_conflicts
 from chalk_flask.roster.changes.writer import RecordsWithTimestamp, write_with_final_timestamp
 from chalk_flask.roster.diff.change_set import ChangeSet
 from chalk_flask.roster.diff.diff import RosterDiff
+from chalk_flask.roster.diff.first_load import FirstLoad
 from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.parameters import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.reader import ROWS_PER_PROGRESS_CALL
 from chalk_flask.times import utc_now
 
-__all__ = ["store_changes", "store_unchanged"]
+__all__ = ["first_load_of", "store_changes", "store_unchanged"]
+
+
+def first_load_of(job: ImportJob, report: ImportReport, version: RosterVersion) -> FirstLoad:
+    """Return the first load of a store, in which the tenant has this version and no roster.
+
+    It raises RosterChangedError when it begins, if another writer was faster.
+    """
+
+    @contextlib.contextmanager
+    def begin() -> Iterator[RosterWriter]:
+        write = partial(job.store.write, job.tenant)
+        with write_with_final_timestamp(write, job.tenant, 0.0, first=True, run=report.run) as writer:
+            if writer.transaction.revision != version.revision:
+                raise RosterChangedError
+            yield writer
+
+    return FirstLoad(begin)
 
 
 def store_changes(job: ImportJob, report: ImportReport, diff: RosterDiff, version: RosterVersion) -> None:
@@ -56,17 +75,13 @@ def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, versi
 
     Also return True if no grade tool wrote after the version.
     """
-    begin = partial(job.store.write, job.tenant)
-    lead = clock.commit_lead(diff.changed_count)
-    cause = ChangeCause(run=report.run) if job.keeps_history else None
-    is_first = version.revision == 0
-    with write_with_final_timestamp(begin, job.tenant, lead, first=is_first, run=report.run, cause=cause) as writer:
+    with _begin_or_continue(job, report, diff, version) as writer:
         written = _tool_writes_beside(diff, writer.transaction, version)
         for name, keys in diff.purged.items():
             writer.purge(name, keys)
         _release_notes(diff, writer.transaction, written)
         for name, changes in diff.changes.items():
-            if changes.changed_count:
+            if changes.changed_count and not changes.is_written:
                 writer.put(name, _with_progress(job, name, changes), changes.keys)
         if has_conflicts(writer.transaction, written):
             raise RosterChangedError
@@ -74,6 +89,19 @@ def _write_records(job: ImportJob, report: ImportReport, diff: RosterDiff, versi
         _store_run(job, report, writer.transaction)
     clock.wait_until(writer.timestamp, writer.lead)
     return writer.timestamp, not written
+
+
+def _begin_or_continue(
+    job: ImportJob, report: ImportReport, diff: RosterDiff, version: RosterVersion
+) -> AbstractContextManager[RosterWriter]:
+    """Return the open transaction of the first load, or else a new one."""
+    if diff.first_load and diff.first_load.has_begun:
+        return diff.first_load.writing()
+    begin = partial(job.store.write, job.tenant)
+    lead = clock.commit_lead(diff.changed_count)
+    cause = ChangeCause(run=report.run) if job.keeps_history else None
+    is_first = version.revision == 0
+    return write_with_final_timestamp(begin, job.tenant, lead, first=is_first, run=report.run, cause=cause)
 
 
 def _with_progress(job: ImportJob, name: str, changes: ChangeSet) -> RecordsWithTimestamp:

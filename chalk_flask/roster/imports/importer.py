@@ -16,11 +16,13 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
-from backends import Snapshot
+from backends import Snapshot, open_store
 from chalk_flask.files import path_without_link
 from chalk_flask.oneroster.schemas import FILES
+from chalk_flask.outbox.subscription import load_subscriptions
 from chalk_flask.roster.changes.version import RosterVersion, roster_version
 from chalk_flask.roster.diff.diff import RosterDiff, old_tombstone_queries
+from chalk_flask.roster.diff.first_load import FirstLoad, has_large_file
 from chalk_flask.roster.imports import commit, history, hold
 from chalk_flask.roster.imports.options import ImportOptions
 from chalk_flask.roster.imports.parameters import (
@@ -43,7 +45,7 @@ from chalk_flask.roster.package.problems import (
     escape_undecodable,
 )
 from chalk_flask.roster.package.quarantine import Quarantine, RowsExcludedError, write_csv
-from chalk_flask.storage import LockedStore, RosterStore
+from chalk_flask.storage import COLLECTIONS, LockedStore, RosterStore
 
 __all__ = ["import_package", "run_locked", "run_once"]
 
@@ -144,12 +146,17 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
         with job.store.read(job.tenant) as stored:
             version = roster_version(stored)
             _check_approved_roster(job, stored)
-            diff = None
+            diff, first_load = None, None
             if not _copy_earlier_result(job, stored, report):
                 package.modes = declared_modes(package, report.problems, lenient=job.options.reading.lenient)
-                diff = stack.enter_context(_compare(package, stored, report, job))
-                if job.is_copy and report.exceeded:
-                    hold.store_change_list(job, diff)
+                if _is_large_first_load(job, package, stored):
+                    first_load = stack.enter_context(commit.first_load_of(job, report, version))
+                else:
+                    diff = stack.enter_context(_compare(package, stored, report, job))
+                    if job.is_copy and report.exceeded:
+                        hold.store_change_list(job, diff)
+        if first_load:
+            diff = stack.enter_context(_compare_with_nothing(package, report, job, first_load))
         _check_unchanged(job, report.problems, checksum)
         report.seconds = time.monotonic() - start
         _finish(job, report, diff, version, checksum)
@@ -212,14 +219,52 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
     return True
 
 
+def _is_large_first_load(job: ImportJob, package: Package, stored: Snapshot) -> bool:
+    """Return True if the import is the first of a store, and can write very large files while it reads them.
+
+    It then has the write lock for longer. This is why no tenant may have a roster yet.
+    """
+    if stored.revision or job.dry_run or job.is_copy or job.approved or job.options.invalid_rows == "quarantine":
+        return False
+    return (
+        has_large_file(package)
+        and not isinstance(job.store, LockedStore)
+        and not load_subscriptions(stored)
+        and not any(map(stored.exists, FILES))
+        and not any(map(partial(_has_roster, job.store), job.store.tenants()))
+    )
+
+
+def _has_roster(store: RosterStore, tenant: str) -> bool:
+    with store.read(tenant) as snapshot:
+        return snapshot.revision > 0
+
+
 @contextlib.contextmanager
-def _compare(package: Package, stored: Snapshot, report: ImportReport, job: ImportJob) -> Iterator[RosterDiff]:
+def _compare_with_nothing(
+    package: Package, report: ImportReport, job: ImportJob, first_load: FirstLoad
+) -> Iterator[RosterDiff]:
+    """Do the same as `_compare` for a tenant without a roster, with no snapshot of the store open."""
+    with (
+        open_store("memory:", COLLECTIONS) as empty,
+        empty.read(job.tenant) as stored,
+        _compare(package, stored, report, job, first_load) as diff,
+    ):
+        yield diff
+
+
+@contextlib.contextmanager
+def _compare(
+    package: Package, stored: Snapshot, report: ImportReport, job: ImportJob, first_load: FirstLoad | None = None
+) -> Iterator[RosterDiff]:
     """Yield the diff of the package and the stored roster; fill in the counts and exceeded thresholds of the report."""
     with contextlib.ExitStack() as stack:
         quarantine = None
         if job.options.invalid_rows == "quarantine":
             quarantine = stack.enter_context(contextlib.closing(Quarantine()))
-        diff = stack.enter_context(contextlib.closing(_create_diff(package, stored, report.problems, job, quarantine)))
+        diff = stack.enter_context(
+            contextlib.closing(_create_diff(package, stored, report.problems, job, quarantine, first_load))
+        )
         report.files = {
             name: FileReport(
                 diff.reader.row_counts.get(name, 0), dict(diff.changes[name].counts), package.modes.get(name)
@@ -238,12 +283,19 @@ def _compare(package: Package, stored: Snapshot, report: ImportReport, job: Impo
 
 
 def _create_diff(
-    package: Package, stored: Snapshot, problems: ImportProblems, job: ImportJob, quarantine: Quarantine | None
+    package: Package,
+    stored: Snapshot,
+    problems: ImportProblems,
+    job: ImportJob,
+    quarantine: Quarantine | None,
+    first_load: FirstLoad | None,
 ) -> RosterDiff:
     """Return the finished diff. Compare again if rows turn out to be invalid after they were compared."""
     options, earlier_problems = job.options, problems.copy()
     while True:
-        diff = RosterDiff(package, stored, problems, options.reading, job.on_progress, quarantine, options.strict)
+        diff = RosterDiff(
+            package, stored, problems, options.reading, job.on_progress, quarantine, options.strict, first_load
+        )
         with contextlib.ExitStack() as stack:
             stack.callback(diff.close)
             try:

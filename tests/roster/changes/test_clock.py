@@ -126,6 +126,9 @@ class SlowStore:
     def read(self, tenant: str) -> Snapshot:
         return self._store.read(tenant)
 
+    def tenants(self) -> list[str]:
+        return self._store.tenants()
+
     @contextmanager
     def _delayed(self, tenant: str) -> Iterator[Transaction]:
         with self._store.write(tenant) as transaction:

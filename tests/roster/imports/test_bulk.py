@@ -238,6 +238,9 @@ class InterruptedStore:
             other_writer()
         return self._store.write(tenant)
 
+    def tenants(self) -> list[str]:
+        return self._store.tenants()
+
 
 def test_concurrent_write_leads_to_new_comparison(store: Backend, tmp_path: Path) -> None:
     import_folder(store, PackageBuilder(), tmp_path / "first")

@@ -53,6 +53,9 @@ class InterruptedStore:
             self._write()
         return self._store.write(tenant)
 
+    def tenants(self) -> list[str]:
+        return self._store.tenants()
+
 
 def import_interrupted(
     store: Backend, folder: Path, package: PackageBuilder, write: Callable[[], object], times: int = 1

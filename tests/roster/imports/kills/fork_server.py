@@ -26,12 +26,14 @@ KILLED_CODE = -9
 
 _PROGRAM = """
 import os, signal, sys, time
+from contextlib import nullcontext
 from pathlib import Path
 from backends import open_store
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.audit.events import record_event
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.approval import ApprovalError, approve
+from tests.support.packages import small_first_loads
 
 def record_approval(report, transaction):
     record_event(transaction, "default", "import.approved", run=report.run)
@@ -43,7 +45,8 @@ def work(url, folder, task, argument):
             report = approve(store, "default", argument, Path(folder), on_commit=record_approval)
             assert report.state == "committed", report.to_text()
         else:
-            import_package(store, "default", Path(argument), options)
+            with small_first_loads() if task == "first load" else nullcontext():
+                import_package(store, "default", Path(argument), options)
 
 print("ready", flush=True)
 for line in sys.stdin:
