@@ -1,7 +1,8 @@
-"""State that the serving processes of a store share, and that survives a restart: used ids and counted attempts.
+"""State that the serving processes of a store share, and that survives a restart: used ids, attempts and other values.
 
-Ids of credentials that are accepted once, failures and attempts go in. `SharedState` is the entry point: `attempt` runs
-an operation on the file that all processes use, or its replacement in the memory of this process.
+Ids of credentials that are accepted once, failures, attempts, key sets and numbers of records go in. `SharedState` is
+the entry point: `attempt` runs an operation on the file that all processes use, or its replacement in the memory of
+this process.
 """
 
 from chalk_flask.shared_state.shared_state import SHARED_STATE_FILE, SharedState
