@@ -174,6 +174,7 @@ follow() {
 install_earlier_version() {
     follow <<'END'
 systemctl disable --now chalk-flask chalk-flask-backup.timer chalk-flask-import.path chalk-flask-import.timer
+systemctl stop chalk-flask-import chalk-flask-backup
 rm -r /opt/chalk-flask* /var/lib/chalk-flask* /etc/systemd/system/chalk-flask* /usr/local/bin/chalk-flask /etc/chalk-flask.env
 systemctl daemon-reload
 userdel chalk-flask
@@ -182,7 +183,8 @@ cp /root/earlier/config/chalk-flask.service /etc/systemd/system
 systemctl enable --now chalk-flask
 END
     expect '"imsx_' "run_in 'curl -s http://127.0.0.1:8080$orgs'"
-    run_earlier 'import -' <"$root/root/clone/district.zip" >/dev/null
+    install -m 0644 "$root/root/clone/district.zip" "$root/srv"
+    run_earlier 'import /srv/district.zip' >>"$folder/upgrade.log" 2>&1
     token=$(run_earlier 'token create --label app' | head -n 1)
     check_token
 }
@@ -207,6 +209,7 @@ upgrade() {
 
 roll_back() {
     { section 'Roll back' | sed '/restore/d'; echo 'systemctl start chalk-flask'; } | follow
+    expect ' 0\.1\.0' "run_in '/opt/chalk-flask/bin/chalk-flask --version'"
     check_token
 }
 
