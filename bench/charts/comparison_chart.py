@@ -35,7 +35,7 @@ def _draw_bars(axes: Axes, title: str, rates: Mapping[str, float]) -> None:
     labels = sorted(rates, key=lambda label: rates[label])
     bars = axes.barh(labels, [rates[label] for label in labels], color=[_color(label) for label in labels])
     axes.bar_label(bars, [f"{rates[label]:,.0f}" for label in labels], padding=4)
-    axes.set(xscale="log", xlim=(10, 3 * max(rates.values())), xlabel="responses per second")
+    axes.set(xscale="log", xlim=(10, 3 * max(rates.values())), xlabel="responses per second, logarithmic")
     axes.set_title(title, loc="left")
     axes.grid(axis="x", alpha=0.3)
     axes.set_axisbelow(True)
