@@ -67,6 +67,7 @@ from backends.query import (
 from backends.records import MAX_DYNAMIC_PATH_LENGTH, MAX_DYNAMIC_VALUES, limit_dynamic_values
 from backends.repair import rebuild_values, value_problems
 from backends.validation import file_path
+from backends.waiting import WaitRequired, immediate_reads
 
 __all__ = [
     "BUILT_IN_BACKENDS",
@@ -116,6 +117,7 @@ __all__ = [
     "Subquery",
     "Transaction",
     "Value",
+    "WaitRequired",
     "Where",
     "and_",
     "backend_class",
@@ -124,6 +126,7 @@ __all__ = [
     "copy_store",
     "file_path",
     "finish_restore",
+    "immediate_reads",
     "installed_backends",
     "limit_dynamic_values",
     "open_store",

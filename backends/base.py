@@ -176,6 +176,8 @@ class Backend(Closeable):
     """True if committed records survive the end of the process."""
     shared: bool = True
     """True if several processes may use the store at the same time."""
+    has_immediate_reads: bool = False
+    """True if `read` and `version` never wait within `immediate_reads`: they raise WaitRequired instead."""
     parallel: bool = False
     """True if processes that serve the store share its data, instead of each keeping a copy in memory."""
 

@@ -34,6 +34,7 @@ from backends.sqlite.transaction import SQLiteTransaction
 from backends.sqlite.unused_field_paths import PathCleaner
 from backends.statement_watch import StatementWatch
 from backends.validation import file_path
+from backends.waiting import limit_seconds, refuse_to_wait
 
 __all__ = ["SQLiteBackend"]
 
@@ -51,6 +52,7 @@ class SQLiteBackend(Backend):
     """Backend with a pool of read connections and a new connection for each write transaction."""
 
     parallel = True
+    has_immediate_reads = True
     schema_version = SCHEMA_VERSION
 
     def __init__(self, path: Path, collections: Iterable[Collection]) -> None:
@@ -108,7 +110,7 @@ class SQLiteBackend(Backend):
                     self.collections,
                     self._query_cache,
                     self._release_reader,
-                    query_seconds,
+                    limit_seconds(query_seconds),
                     self._watch,
                 )
         except BaseException:
@@ -118,6 +120,7 @@ class SQLiteBackend(Backend):
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         """Take the write lock and return a transaction on a new connection."""
         self._check_open()
+        refuse_to_wait()
         self._lock.acquire(wait)
         connection = None
         try:

@@ -21,6 +21,7 @@ from backends.sqlite.compiler import CHECK_DEADLINE
 from backends.sqlite.connection import connect, driver_errors
 from backends.sqlite.query_pacer import QueryPacer
 from backends.sqlite.schema import escaped_rows
+from backends.waiting import WaitRequired, acquire_lock, may_wait, refuse_to_wait
 
 __all__ = ["ConnectionPool", "ReadConnection"]
 
@@ -84,6 +85,8 @@ class ReadConnection:
             deadline = self.deadline
             if deadline is None or deadline.is_unlimited:
                 return False
+            if not may_wait():
+                return deadline.has_passed()
             self.is_paced = True
             pacer.pause(self, deadline.lock_timeout)
             return deadline.has_passed()
@@ -177,6 +180,8 @@ class ConnectionPool:
 
         Raises StorageUnavailableError.
         """
+        if not may_wait():
+            return self._take_current(at_least)
         reader = self._take()
         if reader.version is None or reader.version != at_least:
             try:
@@ -242,6 +247,20 @@ class ConnectionPool:
             self._open.add(reader)
             return reader
 
+    def _take_current(self, at_least: object) -> ReadConnection:
+        """Return a connection whose transaction is recent enough. Raises WaitRequired if the next one is not."""
+        try:
+            reader = self._idle.pop()
+        except IndexError:
+            raise WaitRequired from None
+        try:
+            if reader.version is None or (reader.version != at_least and reader.version != self.version()):
+                raise WaitRequired
+        except BaseException:
+            self._idle.append(reader)
+            raise
+        return reader
+
     def _pop_idle(self) -> Iterator[ReadConnection]:
         with contextlib.suppress(IndexError):
             while True:
@@ -256,13 +275,19 @@ class ConnectionPool:
                 reader.begin(version if is_wal else None)
 
     def _version_and_mode(self) -> tuple[StoreVersion, bool]:
-        with self._lock, driver_errors(f"the database {self._path.name}"):
-            self._check_file()
-            keep_alive = self._keep_alive
-            if keep_alive is None:
-                keep_alive = self._keep_alive = self._connect_keep_alive()
-            (version,) = keep_alive.connection.execute("PRAGMA data_version").fetchone()
-            return (keep_alive.number, version), keep_alive.is_wal
+        acquire_lock(self._lock)
+        try:
+            with driver_errors(f"the database {self._path.name}"):
+                self._check_file()
+                keep_alive = self._keep_alive
+                if keep_alive is None or not keep_alive.is_wal:
+                    refuse_to_wait()
+                if keep_alive is None:
+                    keep_alive = self._keep_alive = self._connect_keep_alive()
+                (version,) = keep_alive.connection.execute("PRAGMA data_version").fetchone()
+                return (keep_alive.number, version), keep_alive.is_wal
+        finally:
+            self._lock.release()
 
     def _check_file(self) -> None:
         """Raise StorageUnavailableError if the file is no longer the one that was opened first.

@@ -34,6 +34,7 @@ from backends.sqlite.query_cache import CachedQuery, CacheKey, QueryCache
 from backends.sqlite.schema import scalar_paths
 from backends.statement_watch import StatementWatch
 from backends.validation import get_collection, validate, validate_where
+from backends.waiting import refuse_to_wait
 
 __all__ = ["PooledSnapshot", "SQLiteSnapshot"]
 
@@ -44,6 +45,10 @@ _MAX_CHEAP_PARAMS = 50
 """Number of parameters above which a condition is costly. It is then evaluated once, not for the total and the page."""
 
 _FETCH_ROWS = 1000
+
+_MAX_IMMEDIATE_IDS = 1000
+"""Number of row ids up to which a thread that must not wait selects them."""
+
 _PARSED_ID_BYTES = 65_536
 """Length of the part of a text of row ids that is parsed at once."""
 
@@ -163,6 +168,8 @@ class SQLiteSnapshot(Snapshot):
         cached = self._query_cache.get(key, self._revision) if self._query_cache else None
         if cached is None:
             owner = validate(query, self._collections)
+            if query.where == MATCH_ALL or scans_records(owner, query.where):
+                refuse_to_wait()  # all records of the tenant must be counted
             compiler = self._compiler()
             rows, order = compiler.from_where(owner, query.where), compiler.order_by(owner, query.order)
             range_field = uses_range_index(owner, query.where)
@@ -258,6 +265,8 @@ class SQLiteSnapshot(Snapshot):
 
     def _select_ids(self, key: CacheKey, cached: CachedQuery) -> None:
         """Select the row ids once. Concurrent readers of the same query wait instead of sorting too."""
+        if cached.total is None or cached.total > _MAX_IMMEDIATE_IDS or cached.lock.locked():
+            refuse_to_wait()
         if not cached.lock.acquire(timeout=self._deadline.lock_timeout):
             raise QueryTimeoutError("reading: another reader sorts the same records for longer than the time limit")
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 import orjson
@@ -15,6 +15,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from backends import DamagedStoreError, QueryTimeoutError, StorageBusyError, StorageUnavailableError
 from chalk_flask.auth.secrets.key_file import KeyFileError
+from chalk_flask.server.short_requests import require_thread
 from chalk_flask.tracebacks import error_location
 
 __all__ = [
@@ -40,6 +41,8 @@ STORAGE_MESSAGE = "The storage of the service is not available. Try again later;
 
 MAX_LOGGED_FRAMES = 6
 """Maximum number of innermost frames that the log shows of an error."""
+
+ErrorHandler: TypeAlias = Callable[[Any], Response | WerkzeugResponse]
 
 _RETRY_HEADERS = [("Retry-After", str(RETRY_AFTER_SECONDS))]
 
@@ -106,8 +109,18 @@ class ApiError(HTTPException):
 def register(app: Flask) -> None:
     """Render every error of the application, on any path, in the error format of the API."""
     for kind, handler in _HANDLERS.items():
-        app.register_error_handler(kind, handler)
+        app.register_error_handler(kind, handler if kind is HTTPException else _in_thread(handler))
     app.after_request(_forbid_sniffing)
+
+
+def _in_thread(handler: ErrorHandler) -> ErrorHandler:
+    """Return a handler that leaves the request to a thread. There it may succeed; otherwise the error is logged."""
+
+    def handle(error: Any) -> Response | WerkzeugResponse:
+        require_thread(request.environ)
+        return handler(error)
+
+    return handle
 
 
 def error_response_to(error: Exception) -> Response | WerkzeugResponse:
@@ -161,8 +174,9 @@ def _on_http_error(error: HTTPException) -> Response | WerkzeugResponse:
     status = error.code or 500
     if status < 400:
         return error.get_response()
-    if status in (401, 403) and "rejection" not in g:
-        g.rejection = error.description or ""  # for the log
+    if status in (401, 403):
+        require_thread(request.environ)  # the log waits for its reader
+        g.setdefault("rejection", error.description or "")
     if isinstance(error, ApiError):
         return error_response(status, error.description or "", error.code_minor, _headers_of(error))
     # Errors of Werkzeug itself keep their headers, but not their HTML and texts.
@@ -220,7 +234,7 @@ def _on_failure(error: Exception) -> Response:
     return error_response(500, reference=reference)
 
 
-_HANDLERS: Mapping[type[Exception], Callable[[Any], Response | WerkzeugResponse]] = {
+_HANDLERS: Mapping[type[Exception], ErrorHandler] = {
     HTTPException: _on_http_error,
     StorageBusyError: _on_busy_store,
     QueryTimeoutError: _on_query_timeout,

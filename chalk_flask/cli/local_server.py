@@ -205,6 +205,7 @@ def check_key_files(folder: Path) -> None:
 
 def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) -> None:
     """Serve until a signal arrives. Calls `on_ready` with the URL when it listens. Raises CommandError."""
+    from chalk_flask.api.reads import request_kind_of
     from chalk_flask.server import BindError, serve
 
     started, manager = time.monotonic(), _service_manager()
@@ -222,7 +223,15 @@ def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) 
 
     on_check = manager.notify_alive if manager is not None else None
     try:
-        serve(app, services.settings, on_listening, body_limit_of(services), on_stop, on_check=on_check)
+        serve(
+            app,
+            services.settings,
+            on_listening,
+            body_limit_of(services),
+            on_stop,
+            on_check=on_check,
+            request_kind=request_kind_of(services),
+        )
     except BindError as error:
         raise CommandError(str(error)) from error
     log_end("service.stopped", "the service has stopped", started)

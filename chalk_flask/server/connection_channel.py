@@ -16,11 +16,12 @@ from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import WSGITask
 from waitress.utilities import build_http_date
 
-from backends import StorageError
+from backends import StorageError, WaitRequired, immediate_reads
 from chalk_flask.server.dispatcher import Shares
 from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, Admission, RequestHead
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
 from chalk_flask.server.request_parser import JsonErrorTask, LastHead, OverloadError, Parser
+from chalk_flask.server.short_requests import IN_LOOP_KEY, LONG_REQUEST_SECONDS, ThreadRequired
 from chalk_flask.tracebacks import error_location
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from chalk_flask.server.listener import Listener
 
-__all__ = ["Channel", "SendingChannel", "Task", "served_channel"]
+__all__ = ["Channel", "SendingChannel", "Task", "is_in_loop", "served_channel"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,15 @@ RESUME_BYTES = OUTPUT_BUFFER_BYTES // 2
 
 _STATUSES_WITHOUT_BODY = ("1", "204", "304")
 
-_thread = threading.local()
+
+class _Thread(threading.local):
+    channel: Channel | None = None
+    """Connection whose request the thread runs."""
+    is_loop = False
+    """True if the thread is that of the server loop, while it runs a request."""
+
+
+_thread = _Thread()
 
 
 class SendingChannel(HTTPChannel):
@@ -134,12 +143,14 @@ class Task(WSGITask):
             log.error("a response broke off: %s", error if is_safe else error_location(error))
             raise ClientDisconnected from error
         if self.status[0] in "23":
-            self.channel.has_succeeded = True
+            self.channel.note_success()
 
     def get_environment(self) -> dict[str, Any]:
         """Return the WSGI environment, which is the same for the rest of the response."""
         environ = super().get_environment()
         environ[TASK_KEY] = self
+        if _thread.is_loop:
+            environ[IN_LOOP_KEY] = True
         request: Any = self.request
         if request.admission and request.admission.rejection:
             environ[BODY_REJECTED_KEY] = request.admission.rejection
@@ -238,6 +249,8 @@ class Channel(SendingChannel):
     """Shares of the client for requests that neither filter nor sort."""
     search_shares: Shares = ()
     """Shares of the client for other requests."""
+    kind: str = ""
+    """Kind of the next request, or of the one that is in progress; empty if only a thread may run it."""
     has_succeeded = False
     """True if a request was successful, so the client probably has a credential."""
     response_count = 0
@@ -269,6 +282,7 @@ class Channel(SendingChannel):
         try:
             super().service()
         except Parked as parked:
+            self._record_long()
             self._park(is_waiting=parked.is_waiting)
         else:
             if interrupted:
@@ -276,6 +290,33 @@ class Channel(SendingChannel):
             self._end_response()
         finally:
             _thread.channel = None
+
+    def serve_in_loop(self) -> bool:
+        """Run a request in the server loop. Return False if it had no effect and a thread must run it."""
+        _thread.is_loop = True
+        try:
+            with immediate_reads(LONG_REQUEST_SECONDS):
+                self.service()
+        except (ThreadRequired, WaitRequired):
+            self._record_long()
+            return False
+        except Exception as error:  # noqa: BLE001 - the loop must go on
+            log.error("a request in the server loop failed: %s", error_location(error))
+            self.handle_close()
+        finally:
+            _thread.is_loop = False
+        return True
+
+    def note_success(self) -> None:
+        """Record that a request was successful, and the time that it took."""
+        self.has_succeeded = True
+        if self.kind:
+            self.server.due.kinds.record(self.kind, time.monotonic() - self.idle_since)
+
+    def _record_long(self) -> None:
+        kind, self.kind = self.kind, ""
+        if kind:
+            self.server.due.kinds.record_long(kind)
 
     def reject_overload(self) -> None:
         """Answer the next request with 503 instead of running it."""
@@ -388,5 +429,9 @@ class Channel(SendingChannel):
 
 def served_channel() -> Channel | None:
     """Return the connection whose request the current thread runs."""
-    channel: Channel | None = getattr(_thread, "channel", None)
-    return channel
+    return _thread.channel
+
+
+def is_in_loop() -> bool:
+    """Return True if the current thread is that of the server loop, and runs a request."""
+    return _thread.is_loop

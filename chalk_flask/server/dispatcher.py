@@ -10,6 +10,7 @@ threads never runs parked responses, which are streams and long polls.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -83,6 +84,14 @@ class ShortRequestFirstDispatcher(ThreadedTaskDispatcher):
     def is_busy(self) -> bool:
         """True if a request is queued or running, or waits for a share. The end of a request can queue another one."""
         return bool(self._started or self.queue or self._resumed or self._waiting)
+
+    @property
+    def has_long_request(self) -> bool:
+        """True if a thread has worked on a request for longer than SHORT_REQUEST_SECONDS."""
+        if not self._started:
+            return False
+        with self.lock:
+            return min(self._started.values(), default=math.inf) < time.monotonic() - SHORT_REQUEST_SECONDS
 
     @property
     def must_make_room(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from waitress.server import TcpWSGIServer
 
 from chalk_flask.server.client_keys import ClientAddresses, credential_key, is_search
-from chalk_flask.server.connection_channel import Channel, served_channel
+from chalk_flask.server.connection_channel import Channel, is_in_loop, served_channel
 from chalk_flask.server.forwarded import ForwardedHeaders
 from chalk_flask.server.parked_response import ParkingApplication
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chalk_flask.server.connection_limits import Connections
     from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
     from chalk_flask.server.large_bodies import LargeBodies
+    from chalk_flask.server.short_requests import DueRequests
     from chalk_flask.server.socket_map import SocketMap
     from chalk_flask.settings import Settings
 
@@ -80,6 +81,7 @@ class Listener(TcpWSGIServer):
         connections: Connections,
         waiting: PolledResponses,
         large_bodies: LargeBodies,
+        due: DueRequests,
     ) -> None:
         address = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(
@@ -97,6 +99,7 @@ class Listener(TcpWSGIServer):
         self._listening = listener
         self.connections = connections
         self.large_bodies = large_bodies
+        self.due = due
         self._waiting = waiting
         self._addresses = ClientAddresses(settings.trusted_proxy)
         self._address_share = settings.request_limit_address
@@ -125,7 +128,12 @@ class Listener(TcpWSGIServer):
         self._listening.close()
 
     def pull_trigger(self) -> None:
-        """Wake the server loop, unless this thread has ended a response and its connection waits for a request."""
+        """Wake the server loop, unless this thread has ended a response and its connection waits for a request.
+
+        The loop itself is awake. It updates the connection after the request.
+        """
+        if is_in_loop():
+            return
         channel = served_channel()
         if channel is None or not self._map.await_request(channel):
             super().pull_trigger()
@@ -160,6 +168,10 @@ class Listener(TcpWSGIServer):
             self._identify_client(task, request.headers)
         shares = task.search_shares if is_search(request.query) else task.read_shares
         task.shares = shares
+        task.kind = kind = self.due.kind_of(task.credential, request)
+        if kind and kind in self.due.kinds and (served_channel() is None or is_in_loop()):
+            self.due.add(task)
+            return
         self.task_dispatcher.add_task(task, shares)
 
     def _identify_client(self, channel: Channel, headers: Mapping[str, str]) -> None:

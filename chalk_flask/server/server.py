@@ -24,6 +24,7 @@ from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFir
 from chalk_flask.server.large_bodies import BodyLimit, LargeBodies
 from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses, StandbyListeners
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
+from chalk_flask.server.short_requests import DueRequests, RequestKind
 from chalk_flask.server.socket_map import make_socket_map
 from chalk_flask.settings import Settings
 
@@ -61,6 +62,7 @@ def serve(
     on_check: Callable[[], None] | None = None,
     listeners: Sequence[socket.socket] = (),
     standby: StandbyListeners | None = None,
+    request_kind: RequestKind | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let active requests finish within SHUTDOWN_SECONDS and return.
 
@@ -69,7 +71,8 @@ def serve(
     are rejected. `on_stop` is called with the number of the signal, before active requests are completed. A second
     signal stops at once. `on_check` is called about once per second by the loop that reads the sockets. `listeners` are
     sockets that listen already, and `standby` those of other processes; all are closed. Call this in the main thread,
-    which receives the signals. Raises BindError.
+    which receives the signals. With `request_kind`, this thread runs short requests of API tokens itself, see
+    `chalk_flask.server.short_requests`. Raises BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = listeners or listen(settings.host, settings.port)
@@ -77,13 +80,22 @@ def serve(
     connections = Connections(settings, reserve_descriptors(settings.connection_limit))
     dispatcher = ShortRequestFirstDispatcher()
     dispatcher.set_thread_count(settings.threads)
-    loop = _Loop(dispatcher, connections, on_check, standby)
+    loop = _Loop(dispatcher, connections, request_kind, on_check, standby)
     adjustments = Adjustments(**_adjustments(settings))
     large_bodies = LargeBodies(body_limit)
 
     def make_listener(listener: socket.socket) -> Listener:
         return Listener(
-            app, settings, listener, adjustments, loop.sockets, dispatcher, connections, loop.waiting, large_bodies
+            app,
+            settings,
+            listener,
+            adjustments,
+            loop.sockets,
+            dispatcher,
+            connections,
+            loop.waiting,
+            large_bodies,
+            loop.due,
         )
 
     for listener in listeners:
@@ -107,18 +119,23 @@ def serve(
 
 
 class _Loop:
-    """Loop over all sockets: it receives and sends, enforces deadlines and limits, and resumes parked responses."""
+    """Loop over all sockets: it receives and sends, enforces deadlines and limits, and resumes parked responses.
+
+    It runs short requests too.
+    """
 
     def __init__(
         self,
         dispatcher: ShortRequestFirstDispatcher,
         connections: Connections,
+        request_kind: RequestKind | None,
         on_check: Callable[[], None] | None = None,
         standby: StandbyListeners | None = None,
     ) -> None:
         self._on_check, self._standby = on_check, standby
         self.sockets = make_socket_map()
         self.waiting = PolledResponses()
+        self.due = DueRequests(dispatcher, self.sockets, request_kind)
         self._dispatcher = dispatcher
         self._connections = connections
         self._next_check = 0.0
@@ -131,7 +148,9 @@ class _Loop:
             timeout = min(timeout, SHORT_REQUEST_SECONDS)
             if self._dispatcher.has_queued_requests:
                 self._dispatcher.wake_if_all_long()
-        self.sockets.handle_events(timeout)
+        self.sockets.handle_events(0 if self.due else timeout)
+        if self.due:
+            self.due.run()
         if self._connections.crowded:
             self._connections.make_room()
         if self.waiting.channels:

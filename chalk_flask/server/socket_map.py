@@ -33,6 +33,9 @@ class SocketMap(dict[int, Any]):
         """Let an idle connection wait for its next request. Return False if the server loop must do that."""
         return False
 
+    def update_channel(self, channel: HTTPChannel) -> None:
+        """Ask a connection what it waits for, after a change outside of its events."""
+
     def update_all(self) -> None:
         """Ask every connection what it waits for, after a change outside of its events."""
 
@@ -86,21 +89,21 @@ class _EpollSocketMap(SocketMap):
         if events & _READ and not channel.readable():
             events &= ~_READ  # its thread armed it when a request had arrived already
         wasyncore.readwrite(channel, events)
-        self._update(channel)
+        self.update_channel(channel)
 
     def await_request(self, channel: HTTPChannel) -> bool:
         if not channel.readable() or channel.writable():
             return False
-        self._update(channel)
+        self.update_channel(channel)
         return True
 
     def update_all(self) -> None:
         for sock in list(self.values()):
             if isinstance(sock, HTTPChannel):
-                self._update(sock)
+                self.update_channel(sock)
 
-    def _update(self, channel: HTTPChannel) -> None:
-        """Arm a connection for what it waits for. A closed connection waits for nothing."""
+    def update_channel(self, channel: HTTPChannel) -> None:
+        # Arm the connection for what it waits for. A closed connection waits for nothing.
         with self._lock:
             fileno: int | None = channel._fileno  # type: ignore[attr-defined]  # missing in the stubs
             if fileno is None or self.get(fileno) is not channel:

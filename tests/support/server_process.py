@@ -29,7 +29,13 @@ __all__ = [
 SERVE = """
 from chalk_flask.server import serve
 from chalk_flask.settings import load_settings
-serve(app, load_settings(), lambda url: print(url.rpartition(":")[2], flush=True), globals().get("body_limit"))
+serve(
+    app,
+    load_settings(),
+    lambda url: print(url.rpartition(":")[2], flush=True),
+    globals().get("body_limit"),
+    request_kind=globals().get("request_kind"),
+)
 """
 
 
@@ -82,8 +88,8 @@ def server_process(
 ) -> Iterator[ServerProcess]:
     """Run a server whose program defines `app`, with settings as CHALK variables, and kill it at the end.
 
-    The program may define `body_limit`. `after_serving` is source that runs when the server has stopped.
-    `captures_log` keeps the standard error.
+    The program may define `body_limit` and `request_kind`. `after_serving` is source that runs when the server has
+    stopped. `captures_log` keeps the standard error.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}
     with subprocess.Popen(

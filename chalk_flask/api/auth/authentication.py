@@ -17,6 +17,7 @@ from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifi
 from chalk_flask.auth.rejections import take_rejection
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import PREFIX, includes_scope, sort_scopes
+from chalk_flask.server.short_requests import require_thread
 from chalk_flask.services import ServiceAddress
 from chalk_flask.shared_state import SharedState
 
@@ -104,6 +105,7 @@ def make_auth(
 
     @auth.error_handler  # type: ignore[untyped-decorator]  # the library ships no types
     def reject(status: int) -> Response:
+        require_thread(request.environ)  # rejections are counted in a file, and logged
         if status == 401:
             g.rejection = _reason(address)
             failed_auth.count_rejected_token()

@@ -23,6 +23,7 @@ from chalk_flask.oneroster.relations import Ids
 from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
+from chalk_flask.server.short_requests import require_thread
 from chalk_flask.services import Services
 
 __all__ = ["read_blueprint"]
@@ -101,6 +102,7 @@ class _ReadView:
             response = not_modified(current, etag) or self._render(read, snapshot, cache_headers(etag))
             is_streamed = response.is_streamed
             if is_streamed:
+                require_thread(current.environ)
                 response.call_on_close(self._streams.acquire(principal, current))
         except BaseException:
             snapshot.close()
