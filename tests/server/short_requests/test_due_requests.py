@@ -167,7 +167,8 @@ def test_pipelined_requests_are_answered_in_order(server: ServerProcess) -> None
 
 
 def read_responses(connection: socket.socket, count: int) -> list[str]:
-    data, answers = b"", []
+    data = b""
+    answers: list[str] = []
     while len(answers) < count:
         head, end, body = data.partition(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]) if end else 0
