@@ -47,7 +47,7 @@ class RequestCounter:
 
     def __init__(self, values: SampleValueStore) -> None:
         self._values = values
-        self._lock = threading.Lock()
+        self._lock, self._adding = threading.Lock(), threading.Lock()
         self._series: dict[tuple[str, str, int, bool], _Series] = {}
         _counters.add(self)
 
@@ -63,7 +63,7 @@ class RequestCounter:
 
     def _add(self, method: str, route: str, status: int, is_stream: bool) -> _Series:
         metric, labels = (STREAM_SECONDS, (route,)) if is_stream else (REQUEST_SECONDS, (method, route))
-        with self._lock:
+        with self._adding:  # it may write a file, and no other request should wait for that
             totals, (total_index,) = self._values.allocate(REQUESTS, (method, route, str(status)))
             durations, (*bucket_indexes, sum_index) = self._values.allocate(metric, labels)
             series = _Series(totals, total_index, durations, tuple(bucket_indexes), sum_index, metric.bounds)
@@ -72,7 +72,7 @@ class RequestCounter:
 
     def restart(self) -> None:
         """Prepare for a process that was forked: another thread of the former one may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock, self._adding = threading.Lock(), threading.Lock()
         self._series = {}
         self._values.reopen()
 

@@ -59,5 +59,5 @@ class ShortKinds:
 
     def _set(self, kind: str, score: int) -> None:
         if len(self._scores) >= _MAX_KINDS:
-            self._scores.clear()  # the threads run all kinds for a moment
+            self._scores.clear()  # the threads run all kinds until these are known again
         self._scores[kind] = score
