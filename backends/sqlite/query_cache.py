@@ -8,10 +8,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import orjson
+
 from backends.query import OrderBy, Where
 from backends.sqlite.compiler import Fragment
 
-__all__ = ["CacheKey", "CachedQuery", "QueryCache"]
+__all__ = ["CacheKey", "CachedQuery", "QueryCache", "parse_ids"]
 
 CacheKey: TypeAlias = tuple[str, str, Where, tuple[OrderBy, ...]]
 """Tenant, collection, condition and order: all of a query except its page."""
@@ -19,6 +21,8 @@ CacheKey: TypeAlias = tuple[str, str, Where, tuple[OrderBy, ...]]
 _MAX_ENTRIES = 4096
 _MAX_ROW_ID_BYTES = 64 << 20
 _ROW_ID_BYTES = 8
+_PARSED_ID_BYTES = 65_536
+"""Length of the part of a text of row ids that is parsed at once."""
 
 
 @dataclass(slots=True)
@@ -82,3 +86,15 @@ class QueryCache:
 
 def _size(query: CachedQuery) -> int:
     return _ROW_ID_BYTES * len(query.ids) if query.ids is not None else 0
+
+
+def parse_ids(text: bytes) -> array[int]:
+    """Return row ids that are joined by commas. They are parsed in parts, so that few are Python objects at a time."""
+    ids = array("q")
+    start = 0
+    while start < len(text):
+        end = text.find(b",", start + _PARSED_ID_BYTES)
+        end = len(text) if end < 0 else end
+        ids.fromlist(orjson.loads(b"[%b]" % text[start:end]))
+        start = end + 1
+    return ids

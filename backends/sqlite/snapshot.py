@@ -30,7 +30,7 @@ from backends.sqlite.compiler import (
 )
 from backends.sqlite.connection import driver_errors, watched_statement
 from backends.sqlite.pool import ReadConnection
-from backends.sqlite.query_cache import CachedQuery, CacheKey, QueryCache
+from backends.sqlite.query_cache import CachedQuery, CacheKey, QueryCache, parse_ids
 from backends.sqlite.schema import scalar_paths
 from backends.statement_watch import StatementWatch
 from backends.validation import get_collection, validate, validate_where
@@ -49,8 +49,6 @@ _FETCH_ROWS = 1000
 _MAX_IMMEDIATE_IDS = 1000
 """Number of row ids up to which a thread that must not wait selects them."""
 
-_PARSED_ID_BYTES = 65_536
-"""Length of the part of a text of row ids that is parsed at once."""
 
 _MAX_PAGES_IN_ORDER = 3
 """Number of look-ups of a query up to which each one reads its page. Selecting all row ids takes as long as they."""
@@ -286,7 +284,7 @@ class SQLiteSnapshot(Snapshot):
         rows = f"SELECT _id {cached.from_where.text} {order_by.text}"
         # Selecting one text takes a third of the time of selecting a row for each id.
         text = f"{cached.prefix.text}SELECT CAST(group_concat(_id) AS BLOB) FROM ({rows})"
-        return _parse_ids(self._fetch_one(Fragment(text, params))[0] or b"")
+        return parse_ids(self._fetch_one(Fragment(text, params))[0] or b"")
 
     def _bodies(self, collection: str, cached: CachedQuery, ids: array[int]) -> Iterator[bytes]:
         """Yield chunks of the documents with these row ids, which are a part of those of the query, in their order.
@@ -440,18 +438,6 @@ def _should_select_ids(cached: CachedQuery, query: Query) -> bool:
         or cached.look_ups > _MAX_PAGES_IN_ORDER
         or len(cached.from_where.params) > _MAX_CHEAP_PARAMS
     )
-
-
-def _parse_ids(text: bytes) -> array[int]:
-    """Return row ids that are joined by commas. They are parsed in parts, so that few are Python objects at a time."""
-    ids = array("q")
-    start = 0
-    while start < len(text):
-        end = text.find(b",", start + _PARSED_ID_BYTES)
-        end = len(text) if end < 0 else end
-        ids.fromlist(orjson.loads(b"[%b]" % text[start:end]))
-        start = end + 1
-    return ids
 
 
 class _RecordLoader:
