@@ -29,6 +29,7 @@ class Sample(NamedTuple):
     token: str
     method: str
     path: str
+    status: int
     digest: bytes
 
 
@@ -113,7 +114,7 @@ class Client(threading.Thread):
             parts.append(part)
             time.sleep(pause)
         found = digest(response.status, response.getheaders(), b"".join(parts))
-        self._note(first, token, method, path, found, response.getheader("Ran-In", ""))
+        self._note(first, token, method, path, response.status, found, response.getheader("Ran-In", ""))
         if response.will_close:
             self._close()
 
@@ -133,8 +134,9 @@ class Client(threading.Thread):
                 length = int(dict(headers)["Content-Length"])
                 while len(data) < length:
                     data += _receive(connection)
-                found = digest(int(status.split(" ")[1]), headers, data[:length])
-                self._note(first, token, "GET", path, found, dict(headers)["Ran-In"])
+                code = int(status.split(" ")[1])
+                found = digest(code, headers, data[:length])
+                self._note(first, token, "GET", path, code, found, dict(headers)["Ran-In"])
                 data = data[length:]
 
     def _disconnect(self) -> None:
@@ -150,9 +152,9 @@ class Client(threading.Thread):
         self._tally.disconnects += 1
         time.sleep(0.01)
 
-    def _note(self, first: int, token: str, method: str, path: str, found: bytes, ran_in: str) -> None:
+    def _note(self, first: int, token: str, method: str, path: str, status: int, found: bytes, ran_in: str) -> None:
         # An import that is in progress may have been committed already.
-        self._tally.samples.append(Sample(first, self._tally.state + 1, token, method, path, found))
+        self._tally.samples.append(Sample(first, self._tally.state + 1, token, method, path, status, found))
         self._tally.places[ran_in] = self._tally.places.get(ran_in, 0) + 1
 
     def _headers(self, token: str) -> dict[str, str]:

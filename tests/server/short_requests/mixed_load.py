@@ -41,6 +41,14 @@ JOIN_SECONDS: Final = 90.0
 SAMPLED_RECORDS: Final = 40
 MAX_EXAMPLES: Final = 5
 
+SETTINGS: Final = {
+    "CHALK_PUBLIC_URL": "https://roster.test",
+    "CHALK_QUERY_MILLISECONDS": "60000",
+    "CHALK_STREAM_LIMIT_CREDENTIAL": "100",
+    "CHALK_STREAM_LIMIT_ADDRESS": "100",
+}
+"""Settings of the server. On a busy machine it would reject some requests otherwise."""
+
 SEARCHES: Final = (
     "/users?limit=50&filter=role%3D%27student%27",
     "/users?limit=20&sort=familyName&offset=40",
@@ -97,7 +105,7 @@ def run_mixed_load(
     tokens = _create_tokens(storage, folder)
     tally, comparison = Tally(), _Comparison(storage, folder)
     comparison.add_state()
-    settings = {"CHALK_STORAGE": storage, "CHALK_DATA": str(folder / "data"), "CHALK_PUBLIC_URL": "https://roster.test"}
+    settings = {"CHALK_STORAGE": storage, "CHALK_DATA": str(folder / "data"), **SETTINGS}
     started = time.monotonic()
     with comparison, server_process(APP.format(long_seconds=long_seconds), **settings) as server:
         place = Place(server.port, tokens, *_paths(comparison.app, tokens[0]))
@@ -152,7 +160,7 @@ class _Comparison:
         for sample in samples:
             numbers = range(max(sample.first_state, min(self._apps)), min(sample.last_state, max(self._apps)) + 1)
             if not any(self._expect(number, sample) == sample.digest for number in numbers):
-                self.differences.append(f"{sample.method} {sample.path}")
+                self.differences.append(f"{sample.method} {sample.path}: {sample.status}")
         self.compared += len(samples)
 
     def _expect(self, number: int, sample: Sample) -> bytes:
