@@ -11,6 +11,7 @@ import orjson
 from backends import Record, Snapshot, batched
 from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import ResourceType, timestamp_setter, without_timestamp
+from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.diff.external_sort import ExternalSorter, SortableRecord
 
 __all__ = ["ChangeSet", "Outcome"]
@@ -34,6 +35,8 @@ class ChangeSet:
         self.resource_type = resource_type
         self.counts: Counter[Outcome] = Counter()
         self.deleted_ids: set[str] = set()
+        self.active_matches = 0
+        """Number of compared rows whose stored record is active."""
         self._tracks_deletions = tracks_deletions
         self._stored = stored
         self._is_empty = not stored.exists(resource_type.name)
@@ -65,7 +68,10 @@ class ChangeSet:
             # Nearly all rows of a nightly import are unchanged: compare first, classify the others.
             if stored_body is not None and _is_same(body, without_timestamp(stored_body)):
                 unchanged_count += 1
+                self.active_matches += row[2]["status"] == ACTIVE
                 continue
+            if stored_body is not None:
+                self.active_matches += ResourceType.is_active(stored_body)
             outcome = _outcome(body, stored_body)
             if outcome == "deleted" and not body:
                 self.add(self.resource_type.tombstone(stored[key]), "deleted")

@@ -30,6 +30,8 @@ __all__ = ["RosterDiff", "old_tombstone_queries"]
 
 DAY_SECONDS = 86_400
 BATCH_SIZE = 250
+COMPARED_ROWS = 500
+"""Number of rows that are compared at once. Looking up more at once takes less time for each."""
 
 CATEGORIES, LINE_ITEMS = "categories", "lineItems"
 
@@ -119,7 +121,7 @@ class RosterDiff:
         if self.first_load and self._is_loaded_at_once(resource_type.name, self.first_load):
             self.first_load.put(changes, self._rows(resource_type), lambda: not self.reader.problems.total)
             return
-        for batch in batched(self._rows(resource_type), BATCH_SIZE):
+        for batch in batched(self._rows(resource_type), COMPARED_ROWS):
             changes.compare(self._categories.postpone_deletions(batch) if resource_type.name == CATEGORIES else batch)
 
     def _is_loaded_at_once(self, name: str, first_load: FirstLoad) -> bool:
@@ -284,6 +286,8 @@ class RosterDiff:
     def _mark_missing(self, resource_type: ResourceType) -> None:
         name = resource_type.name
         changes, ids = self.changes[name], self.reader.ids[name]
+        if changes.active_matches == self._stored.find(Query(name, ACTIVE_ONLY, limit=0)).total:
+            return  # each of them has a row; looking for each of them would take several times as long
         quarantined = self._quarantine.contains if self._quarantine else lambda name, key: False
         stored = self._stored.keys(name, _written_by_imports(name))
         missing = (key for key in stored if key not in ids and not quarantined(name, key))

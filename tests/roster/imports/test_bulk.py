@@ -262,3 +262,13 @@ def test_concurrent_deletion_leads_to_new_comparison(store: Backend, tmp_path: P
     report = import_folder(interrupted, PackageBuilder().set("classes", "class-1", title="Ours"), tmp_path / "ours")
     assert report.total() == {"created": 0, "updated": 0, "deleted": 1, "revived": COUNT, "unchanged": 0}
     assert check_store(store).problems == []
+
+
+def test_revived_record_does_not_hide_a_missing_one(store: Backend, tmp_path: Path) -> None:
+    import_folder(store, PackageBuilder(), tmp_path / "first")
+    without_first = PackageBuilder().drop("courseResources", "cr-1").drop("classResources", "kr-2")
+    import_folder(store, without_first.drop("resources", "res-1"), tmp_path / "later")
+    without_second = PackageBuilder().drop("classResources", "kr-1").drop("resources", "res-2")
+    report = import_folder(store, without_second, tmp_path / "last")
+    resources = report.to_dict()["files"]["resources"]
+    assert (resources["revived"], resources["deleted"], resources["unchanged"]) == (1, 1, 0)
