@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
@@ -9,7 +10,12 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from chalk_flask.api.errors import ApiError
+from chalk_flask.api.reads import query_params
+from chalk_flask.api.reads.query_params import QueryParams, parse_query_params
+from chalk_flask.api.routes import READ_ROUTES, ROOTS
 from chalk_flask.oneroster.schemas import RESOURCES
+from chalk_flask.permissions.policy import UNRESTRICTED
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS, Consumer, error_message, items
 from tests.support.small_roster import ROSTER, user
@@ -434,3 +440,35 @@ def test_unknown_filter_field_is_rejected_by_name(consumer: Consumer, text: str)
 )
 def test_malformed_filter_is_rejected(consumer: Consumer, text: str) -> None:
     error_message(consumer.get(f"/users?filter={quote(text)}"), 400, "invalid_data", "invalid data")
+
+
+def test_parsing_with_a_cache_is_parsing_without() -> None:
+    """The parts of a query that a client repeats are cached without the offset."""
+    offsets = ["0", "7", "999", "", "x", "-1", "1234567890123456789"]
+    others = ["Offset=3", "off%73et=4", "limit=5", "limit=0", "limit=", "%6cimit=5", "sort=familyName", "orderBy=desc"]
+    others += [
+        "fields=role",
+        "fields=",
+        "filter=role%3D%27student%27",
+        "x=offset=1",
+        "offset",
+        "x%25=1",
+        "x=1;offset=2",
+    ]
+    parts = [*(f"offset={offset}" for offset in offsets), *others]
+    rng, routes = random.Random(11), [route for route in READ_ROUTES if route.path in ("/users", "/users/{id}")]
+
+    def result(parse: Callable[..., object], *arguments: object) -> object:
+        try:
+            return parse(*arguments)
+        except ApiError as error:
+            return error.code, error.description
+
+    found = set()
+    for _ in range(3000):
+        query = "&".join(rng.choices(parts, k=rng.randint(1, 4))).encode()
+        arguments = (rng.choice(routes), rng.choice(ROOTS), query, rng.choice([0, 3]), UNRESTRICTED)
+        parsed = result(parse_query_params, *arguments)
+        assert parsed == result(query_params._parse, *arguments), query
+        found.add(type(parsed))
+    assert found == {QueryParams, tuple}
