@@ -36,6 +36,8 @@ STUDENTS: Final = "filter=" + quote("role='student'", safe="")
 MAX_IDS: Final = 500
 MAX_PAGES: Final = 50
 SEED: Final = 13
+WARM_UP_REQUESTS: Final = 5
+"""Requests of each path before a measurement of a second or longer."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,16 @@ class LoadSettings:
 
     def alternate(self, *sides: tuple[Server, Sequence[str]]) -> list[tuple[float, ...]]:
         """Return the rates of two or more servers in each round, after a warm-up of all."""
-        for server, paths in sides:
-            measure_load(self.tool, server, paths, self.connections, min(self.seconds, 1))
+        for side in sides:
+            self._warm_up(*side)
         return [tuple(self.rate(*side) for side in sides) for _ in range(self.rounds)]
+
+    def _warm_up(self, server: Server, paths: Sequence[str]) -> None:
+        """Request the paths for a while. A service remembers the result of a query after some requests of each path."""
+        with closing(server.connect()) as connection:
+            for path in [*paths[:MAX_PAGES]] * round(WARM_UP_REQUESTS * min(self.seconds, 1)):
+                server.get(path, connection)
+        measure_load(self.tool, server, paths, self.connections, min(self.seconds, 1))
 
 
 def choose_paths(server: Server) -> dict[str, list[str]]:

@@ -27,5 +27,5 @@ def write_growth_chart(path: Path, sizes: Sequence[int], times: Mapping[str, Seq
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(ncols=2, loc="lower right")
+    axes.legend(ncols=5, loc="lower left")
     save_picture(picture, path)
