@@ -52,11 +52,11 @@ def read_kind(method: str, path: str, query: str) -> str:
 
 
 def _page_kind(collection: str, query: str, default_limit: int) -> str:
-    limit, others = str(default_limit), [collection]
+    limit, others = str(default_limit), ""
     for part in query.split("&"):
         if part.startswith("limit="):
             limit = part[6:]
         elif not part.startswith("offset="):
-            others.append(part)
+            others += f"&{part}"
     is_small = limit.isascii() and limit.isdigit() and 0 < int(limit[:4]) <= MAX_PAGE_RECORDS
-    return "?".join(others) if is_small else ""
+    return f"{collection}?{others.strip('&')}" if is_small else ""
