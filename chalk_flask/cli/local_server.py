@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from chalk_flask.cli.errors import CommandError
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import DEFAULT_TENANT
@@ -31,6 +33,7 @@ __all__ = [
     "check_key_files",
     "create_day_token",
     "curl_command",
+    "echo_status",
     "first_administrator_text",
     "log_end",
     "log_start",
@@ -71,13 +74,23 @@ def curl_command(token: str, url: str) -> str:
     return f'  curl -H "Authorization: Bearer {token}" "{url}{EXAMPLE_PATH}"'
 
 
-def first_administrator_text(store: Backend, settings: Settings, setup_link: SetupLink, url: str) -> str | None:
-    """Return how the first administrator is created: with a new link, or with a command if the journal stores the text.
+def echo_status(settings: Settings, text: str) -> None:
+    """Print a text for the operator on stderr. With `log_format` json it is one JSON object, as all lines are."""
+    from chalk_flask.logs import JsonFormatter
 
-    The link is a credential, and each reader of the journal could use it. A store that no command can open always gets
-    a link. None as in `setup_link_text`, whose arguments these are.
+    if settings.log_format == "json":
+        text = JsonFormatter().format(logging.LogRecord(log.name, logging.INFO, "", 0, text, None, None))
+    click.echo(text, err=True)
+
+
+def first_administrator_text(store: Backend, settings: Settings, setup_link: SetupLink, url: str) -> str | None:
+    """Return how the first administrator is created: with a new link, or with a command if the text is for a log.
+
+    The link is a credential, and each reader of the log could use it. A store that no command can open always gets a
+    link. None as in `setup_link_text`, whose arguments these are.
     """
-    if not (_is_stored_in_journal() and store.durable):
+    is_for_log = settings.log_format == "json" or _is_stored_in_journal()
+    if not (is_for_log and store.durable):
         return setup_link_text(settings, setup_link, url)
     if not settings.console or not setup_link.is_needed():
         return None

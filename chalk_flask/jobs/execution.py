@@ -16,6 +16,7 @@ from chalk_flask.jobs.lifecycle import JobSupersededError
 from chalk_flask.jobs.progress import ProgressWriter
 from chalk_flask.jobs.record import Job
 from chalk_flask.jobs.store import JobStore
+from chalk_flask.logs import log_event
 from chalk_flask.roster.imports import OnProgress
 from chalk_flask.roster.imports.approval import ApprovalError
 from chalk_flask.roster.imports.report import ImportReport, RunState
@@ -47,7 +48,9 @@ def execute(
     try:
         report = _run(store, settings, jobs, job, _progress_callback(jobs, job, on_progress))
         jobs.complete(job, report)
-        log.info("job %s of tenant %s is finished: %s", job.id, job.tenant, report.state)
+        log_event(
+            log, logging.INFO, "job.finished", "a job has ended", tenant=job.tenant, job=job.id, state=report.state
+        )
     except JobSupersededError:
         log.warning("the result of job %s of tenant %s is dropped: it was restarted or has ended", job.id, job.tenant)
     except StopRequestedError:
@@ -120,6 +123,6 @@ def _finish(jobs: JobStore, job: Job, report: ImportReport, state: RunState, tra
 
 def _fail(jobs: JobStore, job: Job, message: str) -> None:
     """Store a failure. Raises StorageError."""
-    log.error("job %s of tenant %s has failed: %s", job.id, job.tenant, message)
+    log_event(log, logging.ERROR, "job.failed", "a job has failed", tenant=job.tenant, job=job.id, reason=message)
     with contextlib.suppress(JobSupersededError):
         jobs.fail(job, message)

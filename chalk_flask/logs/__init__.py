@@ -4,6 +4,7 @@
 """
 
 from chalk_flask.logs.events import LOG_EVENTS, log_event
+from chalk_flask.logs.formatters import JsonFormatter
 from chalk_flask.logs.prepared_events import PreparedEvent
 from chalk_flask.logs.request_ids import REQUEST_ID_HEADER, request_id_of
 from chalk_flask.logs.setup import configure_logging
@@ -12,6 +13,7 @@ from chalk_flask.logs.slow_statements import log_slow_statements
 __all__ = [
     "LOG_EVENTS",
     "REQUEST_ID_HEADER",
+    "JsonFormatter",
     "PreparedEvent",
     "configure_logging",
     "log_event",

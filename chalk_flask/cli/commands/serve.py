@@ -13,6 +13,7 @@ from chalk_flask.cli.local_server import (
     check_key_files,
     create_day_token,
     curl_command,
+    echo_status,
     first_administrator_text,
     open_service,
     run_server,
@@ -65,9 +66,9 @@ def serve_command(package: Path | None, no_worker: bool, **options: Any) -> None
     the store.
 
     If the store has no administrator, a link is shown with which the first one is created in the admin console. It can
-    be used once, within 24 hours. The journal of systemd gets the command that creates an administrator instead. So a
-    store that does not exist is created, unless its folder does not exist, or without the admin console. It is also
-    created for the package of --import.
+    be used once, within 24 hours. A JSON log and the journal of systemd get the command that creates an administrator
+    instead. So a store that does not exist is created, unless its folder does not exist, or without the admin console.
+    It is also created for the package of --import.
 
     A SQLite store is served by one process for each core, all on one address. A dead one is replaced. SIGHUP reads the
     settings again and replaces all processes, without refusing a request. With --processes 1, one process serves.
@@ -101,17 +102,17 @@ def _supervise(settings: Settings, options: dict[str, Any], package: Path | None
         folder = prepare_metrics(settings)
 
     def on_ready(url: str) -> None:
-        click.echo(f"Listening on {url} ({process_count(settings)} processes, Ctrl-C to stop)", err=True)
+        echo_status(settings, f"Listening on {url} ({process_count(settings)} processes, Ctrl-C to stop)")
         with open_configured_store(settings) as store:
             if text := first_administrator_text(store, settings, SetupLink(store), url):
-                click.echo(text, err=True)
+                echo_status(settings, text)
 
     run_supervisor(settings, options, folder, on_ready)
 
 
 def _import_first(store: Backend, settings: Settings, package: Path) -> None:
     report = run_import(store, settings, package, DEFAULT_TENANT, requested_by="serve")
-    click.echo(complete_hints(report.to_text()), err=True)
+    echo_status(settings, complete_hints(report.to_text()))
     exit_with(report)
 
 
@@ -129,7 +130,7 @@ def _check_store(settings: Settings, *, has_package: bool) -> None:
     location = storage_location(settings.storage)
     if not settings.console or not Path(location).parent.is_dir():
         require_store(settings)
-    click.echo(f"There is no store at {location}: an empty one is created.", err=True)
+    echo_status(settings, f"There is no store at {location}: an empty one is created.")
 
 
 def _print_url(services: Services, url: str) -> None:
@@ -137,9 +138,10 @@ def _print_url(services: Services, url: str) -> None:
 
     This is a token for a store that `token create` cannot open, and the link for the first administrator.
     """
-    click.echo(f"Listening on {url} (Ctrl-C to stop)", err=True)
+    echo_status(services.settings, f"Listening on {url} (Ctrl-C to stop)")
     if text := first_administrator_text(services.store, services.settings, services.setup_link, url):
-        click.echo(text, err=True)
+        echo_status(services.settings, text)
     if not services.store.durable:
         token = create_day_token(services.store, "serve")
-        click.echo(f"Try this (valid until {token['expires']}):\n\n{curl_command(token['token'], url)}\n", err=True)
+        command = curl_command(token["token"], url)
+        echo_status(services.settings, f"Try this (valid until {token['expires']}):\n\n{command}\n")

@@ -74,6 +74,24 @@ def test_serve_prints_a_setup_link_without_administrators(storage: str, start: S
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
+def test_json_log_contains_json_only(processes: str, start: StartCommand) -> None:
+    messages = []
+    options = ("--storage", "new.db", "--log-format", "json")
+    with start("serve", "--port", "0", "--processes", processes, *options) as process:
+        for line in process.stderr:
+            messages.append(json.loads(line)["message"])
+            if "Create the first one: chalk-flask admin create NAME --operator" in messages[-1]:
+                process.terminate()
+        assert process.wait(60) == 0
+    assert [text.partition(" ")[0] for text in messages if text.startswith(("There is no store", "Listening"))] == [
+        "There",
+        "Listening",
+    ]
+    assert not any("/setup/" in text for text in messages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", ["1", "2"])
 def test_journal_contains_a_command_instead_of_the_setup_link(processes: str, tmp_path: Path) -> None:
     reader, writer = os.pipe()
     status = os.fstat(writer)
