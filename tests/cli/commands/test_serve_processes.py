@@ -91,10 +91,10 @@ def wait_for_processes(service: SupervisedService, *, without: int) -> list[int]
 def test_both_processes_answer_and_one_line_has_the_url(service: SupervisedService) -> None:
     answers = service.from_each(lambda connection: get(connection, "/healthz"))
     assert list(answers.values()) == [(200, b'{"status":"ok"}')] * 2
-    service.wait_for_log("Create the first one within 24 hours")
+    service.wait_for_log("Create the first one: chalk-flask admin create")
     assert service.log.count("Listening on") == 1
     assert service.log.count("service.started") == 1
-    assert service.log.count("Create the first one within 24 hours") == 1
+    assert service.log.count("Create the first one: chalk-flask admin create") == 1
 
 
 def test_revoked_token_is_rejected_at_once_in_every_process(service: SupervisedService, folder: Path) -> None:
