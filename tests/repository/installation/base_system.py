@@ -54,7 +54,7 @@ def _link_merged_folders(root: Path) -> None:
 
 def _copy_python(root: Path) -> list[Path]:
     """Copy the standard library, and return the interpreter and its extensions, which load further libraries."""
-    interpreter = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    interpreter = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]  # missing in typeshed
     library = Path(sysconfig.get_path("stdlib"))
     shutil.copytree(
         library, _below(root, library), ignore=shutil.ignore_patterns(*UNUSED), ignore_dangling_symlinks=True
