@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,6 +26,7 @@ __all__ = [
     "has_worker",
     "open_credentials",
     "overlap_option",
+    "passphrase_in",
     "scope_option",
     "settings_for_new",
     "shown_once_warning",
@@ -71,6 +73,17 @@ def overlap_option(help_text: str) -> Callable[[Function], Function]:
     )
 
 
+def passphrase_in(path: Path) -> str:
+    """Return the passphrase in the file of --passphrase-file. Raises BadParameter if it is invalid, and OSError."""
+    from chalk_flask.backup import BackupError
+    from chalk_flask.backup.encryption import read_passphrase
+
+    try:
+        return read_passphrase(path.absolute())
+    except BackupError as error:
+        raise click.BadParameter(str(error), param_hint="--passphrase-file") from error
+
+
 @contextmanager
 def open_credentials(
     settings: Settings, create: Callable[[Backend], Credentials], error_class: type[Exception]
@@ -85,8 +98,6 @@ def open_credentials(
 
 def has_worker(settings: Settings, task: str) -> bool | None:
     """Return True if a process does this background task for the store; None if this user cannot read the lock."""
-    from pathlib import Path
-
     from chalk_flask.background.leader_lock import leader_lock_for
 
     try:

@@ -25,6 +25,7 @@ __all__ = [
     "as_json_option",
     "check_configured_tenant",
     "check_durable",
+    "check_mail_address",
     "check_tenant",
     "open_configured_store",
     "option_name",
@@ -164,11 +165,19 @@ def check_configured_tenant(settings: Settings, name: str, creation_hint: str = 
 
 
 def check_durable(url: str, remedy: str = "give another --storage") -> None:
-    """Raise CommandError for a store that loses its data when the command ends. `remedy` ends the message."""
+    """Raise UsageError for a store that loses its data when the command ends. `remedy` ends the message."""
     from backends import backend_class
 
     if not backend_class(url).durable:
-        raise CommandError(f"{without_passwords(url)} loses its data when this command ends: {remedy}")
+        raise click.UsageError(f"{without_passwords(url)} loses its data when this command ends: {remedy}")
+
+
+def check_mail_address(address: str, option: str) -> None:
+    """Raise BadParameter, which names the option, for an invalid e-mail address."""
+    from chalk_flask.settings.mail_rules import is_mail_address
+
+    if not is_mail_address(address):
+        raise click.BadParameter("enter an e-mail address such as name@example.org, in ASCII", param_hint=option)
 
 
 def as_json_option(function: Function) -> Function:

@@ -16,6 +16,7 @@ from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.hints import complete_hints
 from chalk_flask.cli.options import tenant_errors
 from chalk_flask.cli.progress import progress_line
+from chalk_flask.settings.setting_type import absolute_path
 
 if TYPE_CHECKING:
     from chalk_flask.roster.imports.options import InvalidRows
@@ -33,6 +34,7 @@ __all__ = [
     "invalid_rows_option",
     "lenient_option",
     "package_file",
+    "package_name",
     "run_import",
 ]
 
@@ -125,8 +127,13 @@ def run_import(
             dry_run=dry_run,
             on_progress=on_progress,
             csv_file=csv_file,
-            name=name or path.name or path.resolve().name,
+            name=name or package_name(path),
         )
+
+
+def package_name(path: Path) -> str:
+    """Return the name of a package in its report: the last one of the path, or the absolute path of a missing file."""
+    return (path.name or path.resolve().name) if path.exists() else absolute_path(str(path))
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def test_signature_for_another_url_than_the_public_one_is_explained(puller: Pull
     puller.add(other, auth="oauth1", **upstream.members["oauth1"])
     with pytest.raises(SourceError, match="with the status 401; the credential or the signature") as rejected:
         puller.sync()
-    assert "(public_url of Chalk Flask)" in str(rejected.value)
+    assert "public_url, and its client must be created with `client create --oauth1`" in str(rejected.value)
 
 
 def test_wrong_secret_is_rejected_by_a_real_server(puller: Puller, upstream: Upstream) -> None:

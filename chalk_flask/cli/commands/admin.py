@@ -17,7 +17,13 @@ from chalk_flask.cli.credentials import (
 )
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.hints import complete_hints
-from chalk_flask.cli.options import DEFAULT_TENANT, as_json_option, settings_from_options, settings_options
+from chalk_flask.cli.options import (
+    DEFAULT_TENANT,
+    as_json_option,
+    check_mail_address,
+    settings_from_options,
+    settings_options,
+)
 from chalk_flask.cli.package_import import current_user
 from chalk_flask.cli.table import format_table
 
@@ -163,6 +169,8 @@ def mail(
     """
     if off and (address is not None or events or digest is not None):
         raise click.UsageError("--off deletes the address: omit the other options, or --off")
+    if address:
+        check_mail_address(address.strip(), "--address")
     with _administrator_store(settings_from_options(options)) as administrators:
         administrator = _require(administrators, name)
         preferences = _changed_mail(administrator.mail, address, events, digest, off)
@@ -174,7 +182,7 @@ def mail(
 def _changed_mail(
     mail: MailPreferences, address: str | None, events: tuple[str, ...], digest: bool | None, off: bool
 ) -> MailPreferences:
-    """Return the preferences after the options of a command. Raises CommandError for an invalid value."""
+    """Return the preferences after the options of a command. Raises BadParameter for an invalid value."""
     from chalk_flask.notices import MailPreferences, MailPreferencesError
 
     new_address = "" if off else mail.address if address is None else address
@@ -182,7 +190,7 @@ def _changed_mail(
     try:
         return MailPreferences.of(new_address, new_events, digest=mail.digest if digest is None else digest)
     except MailPreferencesError as error:
-        raise CommandError(str(error)) from error
+        raise click.BadParameter(str(error), param_hint="--event") from error
 
 
 def _mail_text(administrator: Administrator) -> str:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from chalk_flask.cli.credentials import passphrase_in
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     as_json_option,
@@ -62,13 +63,12 @@ def backup_command(target: Path, keep: int | None, passphrase_file: Path | None,
     archive with `chalk-flask restore`.
     """
     from chalk_flask.backup import BackupError
-    from chalk_flask.backup.encryption import read_passphrase
 
     _check_target(target, keep, as_json)
     settings = settings_from_options(options)
     check_durable(settings.storage, "there is nothing to back up")
     try:
-        passphrase = None if passphrase_file is None else read_passphrase(passphrase_file)
+        passphrase = None if passphrase_file is None else passphrase_in(passphrase_file)
         with open_configured_store(settings) as store:
             _run(store, settings, target, keep, passphrase, as_json)
     except BackupError as error:
@@ -91,7 +91,7 @@ def _check_target(target: Path, keep: int | None, as_json: bool) -> None:
             " .tar.gz"
         )
     elif not target.is_dir() and target.exists():
-        raise CommandError(f"{target} exists already: give the name of a new file, or of a folder")
+        raise CommandError(f"{absolute_path(str(target))} exists already: give the name of a new file, or of a folder")
 
 
 def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphrase: str | None, as_json: bool) -> None:
@@ -114,8 +114,8 @@ def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphra
         click.echo(_summary_text(result, "stdout", []), err=True)
         return
     deleted = [] if keep is None else list(delete_old_backups(target, store.store_id, keep))
-    data = {"path": str(path.absolute()), **result.to_dict(), "deleted": deleted}
-    echo_result(as_json, data, _summary_text(result, str(path), deleted))
+    data = {"path": absolute_path(str(path)), **result.to_dict(), "deleted": deleted}
+    echo_result(as_json, data, _summary_text(result, data["path"], deleted))
 
 
 @contextmanager

@@ -27,7 +27,8 @@ def watch_folder(
 ) -> None:
     """Import the packages in a folder until SIGTERM or Ctrl-C.
 
-    With `once`, end when none is left, and exit with the code of the worst outcome. Raises CommandError and OSError.
+    With `once`, end when none is left, and exit with the code of the worst outcome. Raises BadParameter for a missing
+    folder, CommandError and OSError.
     """
     from chalk_flask.data_folder_binding import check_data_folder, check_missing_store
     from chalk_flask.drop_folder import DropFolder, DropFolderError, DropFolderWatcher
@@ -35,6 +36,9 @@ def watch_folder(
     from chalk_flask.settings.storage_location import storage_location
     from chalk_flask.storage import LazyStore
 
+    if not path.is_dir():
+        message = f"there is no folder {path.absolute()}: create it, and let the service user write to it"
+        raise click.BadParameter(message, param_hint="--watch")
     check_durable(settings.storage)
     check_missing_store(settings)
     with LazyStore(settings.storage, lambda opened: check_data_folder(opened, settings)) as store:

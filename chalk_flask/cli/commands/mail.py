@@ -7,7 +7,13 @@ from typing import Any
 import click
 
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.options import MAIL_SETTINGS, as_json_option, settings_from_options, settings_options
+from chalk_flask.cli.options import (
+    MAIL_SETTINGS,
+    as_json_option,
+    check_mail_address,
+    settings_from_options,
+    settings_options,
+)
 
 __all__ = ["mail_group"]
 
@@ -30,10 +36,8 @@ def send_test(recipient: str, as_json: bool, **options: Any) -> None:
     The password is read from the settings file, or from the file in CHALK_SMTP_PASSWORD_FILE.
     """
     from chalk_flask.mail import MailConnection, MailError, MailServerSettings, RecipientError, build_test_message
-    from chalk_flask.settings.mail_rules import is_mail_address
 
-    if not is_mail_address(recipient):
-        raise click.BadParameter("enter an e-mail address such as name@example.org, in ASCII", param_hint="--to")
+    check_mail_address(recipient, "--to")
     server = MailServerSettings.of(settings_from_options(options))
     if server is None:
         raise CommandError("no mail is sent, because smtp_host is not set: set CHALK_SMTP_HOST and CHALK_MAIL_FROM")

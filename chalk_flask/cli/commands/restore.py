@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from chalk_flask.cli.credentials import passphrase_in
 from chalk_flask.cli.errors import CommandError, echo_result
-from chalk_flask.cli.options import as_json_option, settings_from_options, settings_options
+from chalk_flask.cli.options import as_json_option, check_durable, settings_from_options, settings_options
 from chalk_flask.cli.package_import import current_user
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def restore_command(
     from chalk_flask.backup import ArchiveReader, BackupError, restore_backup, verify_backup
 
     settings = settings_from_options(options)
+    if not dry_run:
+        check_durable(settings.storage, "use another store")
     try:
         with _open_source(source) as stream:
             open_archive = partial(
@@ -86,10 +89,8 @@ def _open_source(source: Path) -> Iterator[BinaryIO]:
 
 def _passphrase_reader(path: Path | None, source: Path) -> Callable[[], str] | None:
     """Return the function that reads the passphrase from the file, or from a terminal; None if there is neither."""
-    from chalk_flask.backup.encryption import read_passphrase
-
     if path is not None:
-        return lambda: read_passphrase(path)
+        return lambda: passphrase_in(path)
     if source != STDIN and sys.stdin.isatty():
         return lambda: str(click.prompt("Passphrase of the backup", hide_input=True, err=True))
     return None

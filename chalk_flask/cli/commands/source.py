@@ -158,7 +158,7 @@ def source_group() -> None:
 @click.option(
     "--secret-file",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
     help="File with the secret or the bearer token; - is the standard input.  [default: ask for it]",
 )
 @_reading_options(with_defaults=True)
@@ -269,7 +269,7 @@ def show(name: str, tenant: str, as_json: bool, **options: Any) -> None:
 @click.option(
     "--secret-file",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
     help="Replace the secret by that of a file; - is the standard input.",
 )
 @_reading_options(with_defaults=False)

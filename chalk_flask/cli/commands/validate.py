@@ -15,6 +15,7 @@ from chalk_flask.cli.options import (
     settings_from_options,
     settings_options,
 )
+from chalk_flask.cli.package_import import package_name
 from chalk_flask.cli.progress import progress_line
 
 __all__ = ["validate_command"]
@@ -62,7 +63,7 @@ def validate_command(path: Path, profile: str | None, html_file: Path | None, as
         settings_from_options(options), lenient=profile == "lenient", strict=profile == "strict"
     )
     with progress_line() as on_progress:
-        report = validate_package(path, import_options, on_progress)
+        report = validate_package(path, import_options, on_progress, package_name(path))
     profile_name = profile or DEFAULT_PROFILE
     if html_file is not None:
         page = validation_report.to_html(report, profile_name, format_timestamp(utc_now()))

@@ -15,14 +15,24 @@ from chalk_flask.storage import COLLECTIONS
 __all__ = ["validate_package"]
 
 
-def validate_package(path: Path, options: ImportOptions, on_progress: OnProgress | None = None) -> ImportReport:
+def validate_package(
+    path: Path, options: ImportOptions, on_progress: OnProgress | None = None, name: str = ""
+) -> ImportReport:
     """Check a package as an import into an empty store does, and return the report of this dry run.
 
     References to files that the package does not have in full are not checked, because their targets may be stored
-    already. There are no change thresholds.
+    already. There are no change thresholds. `name` in the report defaults to the last name of the path.
     """
     standalone = replace(
         options, reading=replace(options.reading, is_standalone=True), thresholds=DISABLED, folder=None
     )
     with open_store("memory:", COLLECTIONS) as store:
-        return import_package(store, "default", path, standalone, dry_run=True, on_progress=on_progress)
+        return import_package(
+            store,
+            "default",
+            path,
+            standalone,
+            dry_run=True,
+            on_progress=on_progress,
+            name=name or path.name or path.resolve().name,
+        )

@@ -61,8 +61,8 @@ class OAuth1Authorizer:
 
     unauthorized_advice = (
         "the credential or the signature is invalid: check client id, secret and the clock of this machine, and compare"
-        " the URL of the source with the address for which the provider verifies signatures (public_url of"
-        " Chalk Flask)"
+        " the URL of the source with the address for which the provider verifies signatures. If the provider is"
+        " Chalk Flask, that address is its public_url, and its client must be created with `client create --oauth1`"
     )
 
     def __init__(self, client_id: str, secret: str) -> None:

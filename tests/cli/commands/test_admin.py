@@ -86,7 +86,7 @@ def test_unusable_password_creates_no_administrator(
         (["create", "kim", "--tenant", "_control"], 1, "there is no tenant '_control'"),
         (["create", "kim", "--tenant", "default", "--operator"], 2, "an operator has access to all tenants"),
         (["create", "kim", "--role", "king"], 2, "Invalid value for '--role'"),
-        (["create", "kim", "--storage", "memory:"], 1, "memory: loses its data"),
+        (["create", "kim", "--storage", "memory:"], 2, "memory: loses its data"),
         (["reset", "kim"], 1, "there is no administrator with this name"),
         (["delete", "kim"], 1, "there is no administrator with this name"),
     ],

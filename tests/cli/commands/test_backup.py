@@ -50,7 +50,7 @@ def test_backup_is_private_and_restores_the_same_roster(run: RunCommand, tmp_pat
 def test_backup_does_not_overwrite_or_create_a_store(run: RunCommand, tmp_path: Path, district: str) -> None:
     assert run("backup", "b.tar.gz", *places("chalk.db")).code == 0
     again = run("backup", "b.tar.gz", *places("chalk.db"))
-    assert (again.code, "b.tar.gz exists already" in again.err) == (1, True)
+    assert (again.code, f"Error: {tmp_path}/b.tar.gz exists already" in again.err) == (1, True)
     missing = run("backup", "new.tar.gz", *places("typo.db"))
     assert (missing.code, "there is no store at /" in missing.err) == (1, True)
     nowhere = run("backup", "nowhere/new.tar.gz", *places("chalk.db"))
@@ -87,6 +87,22 @@ def test_damaged_store_deletes_no_backup(run: RunCommand, tmp_path: Path, distri
     result = run("backup", "backups", *places("chalk.db"), "--keep", "1")
     assert (result.code, "malformed" in result.err or "damaged" in result.err) == (1, True)
     assert [path.name for path in (tmp_path / "backups").iterdir()] == [good.name]
+
+
+def test_backup_names_the_absolute_path_of_the_archive(run: RunCommand, tmp_path: Path, district: str) -> None:
+    (tmp_path / "bk").mkdir()
+    assert f" files to {tmp_path}/bk/chalk-flask-" in run("backup", "bk", *places("chalk.db")).out
+
+
+def test_short_passphrase_is_a_usage_error(run: RunCommand, tmp_path: Path, district: str) -> None:
+    (tmp_path / "passphrase").write_text(f"{PASSPHRASE}\n")
+    (tmp_path / "short").write_text("short\n")
+    assert run("backup", "b.tar.gz", *places("chalk.db"), "--passphrase-file", "passphrase").code == 0
+    for command in ("backup", "new.tar.gz"), ("restore", "b.tar.gz", "--dry-run"):
+        result = run(*command, *places("chalk.db"), "--passphrase-file", "short", "--json")
+        assert (result.code, result.json["error"]) == (2, "usage"), command
+        assert f"--passphrase-file: the passphrase in {tmp_path}/short is too short" in result.json["message"]
+    assert not (tmp_path / "new.tar.gz").exists()
 
 
 def test_passphrase_file_encrypts_and_decrypts(run: RunCommand, tmp_path: Path, district: str) -> None:
@@ -145,7 +161,8 @@ def test_killed_backup_leaves_no_archive(run: RunCommand, start: StartCommand, t
 
 def test_memory_store_is_rejected(run: RunCommand) -> None:
     assert "nothing to back up" in run("backup", "x.tar.gz", "--storage", "memory:").err
-    assert "loses its data" in run("restore", __file__, "--storage", "memory:").err
+    restored = run("restore", __file__, "--storage", "memory:")
+    assert (restored.code, "loses its data" in restored.err) == (2, True)
 
 
 @pytest.mark.slow

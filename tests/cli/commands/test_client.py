@@ -104,7 +104,7 @@ def test_missing_key_file_is_named(run: RunCommand) -> None:
 
 def test_create_in_memory_is_rejected(run: RunCommand) -> None:
     result = run("client", "create", "--label", "x", "--storage", "memory:")
-    assert result.code == 1
+    assert result.code == 2
     assert "memory: loses its data when this command ends" in result.err
 
 

@@ -132,7 +132,7 @@ def test_demo_without_the_console_creates_no_administrator(run: RunCommand) -> N
 
 def test_demo_no_serve_in_memory_is_rejected(run: RunCommand) -> None:
     result = run("demo", "--no-serve", "--storage", "memory:", "--json")
-    assert (result.code, result.json["error"]) == (1, "refused")
+    assert (result.code, result.json["error"]) == (2, "usage")
 
 
 def test_demo_does_not_replace_a_roster(run: RunCommand, tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def test_watch_rejects_options_of_a_single_import(run: RunCommand, incoming: Pat
     for options in (["x.zip"], ["--dry-run"], ["--csv", "x.csv"], ["--quiet"], ["--json"], ["--settle", "0"]):
         assert run("import", "--watch", incoming, *options).code == 2, options
     missing = run("import", "--watch", incoming / "missing", "--once")
-    assert (missing.code, "there is no folder" in missing.err) == (1, True)
+    assert missing.code == 2
+    assert f"--watch: there is no folder {incoming}/missing: create it" in missing.err
     assert "watch.started" not in missing.err
     assert run(*WATCH, "--once", "--tenant", "nowhere").code == 1
 

@@ -91,7 +91,7 @@ def test_private_key_is_rejected_and_not_shown(run: RunCommand, tmp_path: Path) 
         (["--jwks-url", "http://tool.example.org/"], 1, "by https only"),
         (["--jwks-file", "no-such-file"], 1, "no-such-file: No such file or directory"),
         (["--jwks-file", "."], 1, "Is a directory"),
-        (["--jwks-url", URL, "--storage", "memory:"], 1, "loses its data when this command ends"),
+        (["--jwks-url", URL, "--storage", "memory:"], 2, "loses its data when this command ends"),
     ],
 )
 def test_invalid_options_are_reported(args: list[str], code: int, message: str, run: RunCommand) -> None:

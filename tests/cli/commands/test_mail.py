@@ -94,8 +94,8 @@ def test_admin_mail_changes_the_choice(run: RunCommand) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--address", "kim"), 1, "invalid e-mail address"),
-        (("--event", "import.lost"), 1, "unknown event 'import.lost'"),
+        (("--address", "kim"), 2, "--address: enter an e-mail address"),
+        (("--event", "import.lost"), 2, "--event: unknown event 'import.lost'"),
         (("--off", "--digest"), 2, "--off deletes the address"),
     ],
 )

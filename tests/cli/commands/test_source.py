@@ -215,7 +215,8 @@ def test_secret_is_read_from_a_file(run: RunCommand, add: CommandResult, tmp_pat
     arguments = ("source", "add", "--url", provider.url, "--auth", "bearer", "--secret-file")
     assert run(*arguments, "secret.txt", "--name", "a").code == 0
     assert run(*arguments, "-", "--name", "b", stdin=b"x").code == 0
-    assert run(*arguments, "missing.txt", "--name", "c").code == 1
+    missing = run(*arguments, "missing.txt", "--name", "c", "--json")
+    assert (missing.code, missing.json["error"], "--secret-file" in missing.err) == (2, "usage", True)
     (tmp_path / "binary").write_bytes(b"\xff")
     assert "not ASCII" in run(*arguments, "binary", "--name", "d").err
     assert "the secret must have" in run(*arguments, "-", "--name", "e", stdin=b"").err

@@ -79,8 +79,6 @@ def test_create_as_text_names_the_next_command(run: RunCommand) -> None:
         (["create", "_control"], "'_control' cannot be the name of a tenant"),
         (["create", "a/b"], "'a/b' cannot be the name of a tenant"),
         (["create", "default"], "there is a tenant 'default' already"),
-        (["create", "north", "--storage", "memory:"], "memory: loses its data"),
-        (["set", "default", "--demographics", "--storage", "memory:"], "memory: loses its data"),
         (["show", "north"], "there is no tenant 'north': `chalk-flask tenant create north` creates one"),
         (["set", "north", "--demographics"], "there is no tenant 'north'"),
         (["delete", "north", "--yes"], "there is no tenant 'north'"),
@@ -94,6 +92,14 @@ def test_impossible_command_is_rejected_and_creates_nothing(
     assert (result.code, result.json["error"]) == (1, "refused")
     assert result.json["message"].startswith(message)
     assert result.err == f"Error: {result.json['message']}\n"
+    assert not (tmp_path / "chalk-data").exists()
+
+
+@pytest.mark.parametrize("args", [["create", "north"], ["set", "default", "--demographics"]], ids=" ".join)
+def test_store_in_memory_is_a_usage_error(args: list[str], run: RunCommand, tmp_path: Path) -> None:
+    result = run("tenant", *args, "--storage", "memory:", "--json")
+    assert (result.code, result.json["error"]) == (2, "usage")
+    assert result.json["message"].startswith("memory: loses its data")
     assert not (tmp_path / "chalk-data").exists()
 
 

@@ -89,7 +89,7 @@ def test_create_rejects_invalid_values(args: list[str], run: RunCommand) -> None
 
 def test_create_in_memory_is_rejected(run: RunCommand) -> None:
     result = run("token", "create", "--label", "x", "--storage", "memory:")
-    assert result.code == 1
+    assert result.code == 2
     assert "memory: loses its data when this command ends" in result.err
 
 

@@ -41,9 +41,12 @@ def test_invalid_package_has_exit_code_1_and_lists_errors(run: RunCommand, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["package.zip"]
 
 
-def test_missing_package_and_unknown_profile_have_exit_codes(run: RunCommand) -> None:
+def test_missing_package_and_unknown_profile_have_exit_codes(run: RunCommand, tmp_path: Path) -> None:
     missing = run("validate", "missing.zip", "--json")
     assert (missing.code, missing.json["errors"][0]["code"]) == (1, "not_found")
+    message = f"there is no file or folder '{tmp_path}/missing.zip'"
+    assert missing.json["errors"][0]["message"] == message
+    assert message in run("import", "missing.zip").err
     assert run("validate", SAMPLE, "--profile", "other").code == 2
 
 

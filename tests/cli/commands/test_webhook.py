@@ -109,7 +109,7 @@ def test_create_warns_about_an_unknown_org(run: RunCommand) -> None:
         (("create", "--url", URL, "--event", "usr.created"), 1, "did you mean user.created"),
         (("create", "--url", URL, "--mode", "both"), 2, "batched"),
         (("create", "--url", URL, "--tenant", "north"), 1, "no tenant 'north'"),
-        (("create", "--url", URL, "--storage", "memory:"), 1, "loses its data"),
+        (("create", "--url", URL, "--storage", "memory:"), 2, "loses its data"),
         (("create", "--url", URL, "--webhook-allowed-hosts", "a b"), 2, "webhook_allowed_hosts"),
         (("create",), 2, "--url"),
         (("list", "--tenant", "north"), 1, "no tenant 'north'"),

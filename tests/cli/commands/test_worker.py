@@ -41,5 +41,5 @@ def test_worker_delivers_webhooks_that_serve_leaves_to_it(run: RunCommand, start
 @pytest.mark.parametrize("args", [["worker"], ["serve", "--no-worker"]], ids=" ".join)
 def test_store_in_memory_needs_the_worker_of_its_server(args: list[str], run: RunCommand) -> None:
     result = run(*args, "--storage", "memory:")
-    assert result.code == 1
+    assert result.code == 2
     assert "memory: loses its data when this command ends" in result.err
