@@ -53,7 +53,7 @@ COMMANDS: tuple[tuple[str | Path, ...], ...] = (
 
 def test_every_command_that_opens_a_store_is_tested() -> None:
     untested = {names for names in LEAF_COMMANDS if names not in {command[: len(names)] for command in COMMANDS}}
-    names = ("serve", "worker", "restore", "validate", "backends", "completion")
+    names = ("serve", "worker", "restore", "validate", "backends", "completion", "man-page")
     assert untested == {*((name,) for name in names), ("config", "show"), ("mail", "test")}
 
 
