@@ -54,6 +54,7 @@ class AccessLog:
         self._days = days
         self._interval = interval
         self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
         self._pending: deque[tuple[str, bytes]] = deque()
         self._dropped = 0
         self._current_day = ""
@@ -85,6 +86,12 @@ class AccessLog:
         self._writer.close()
 
     def _write_pending(self) -> float:
+        """Write the pending lines. Lines that another thread is writing are in the file at the end, too."""
+        with self._write_lock:
+            self._write_batches()
+        return self._interval  # the thread never ends, because starting a new one would slow down a request
+
+    def _write_batches(self) -> None:
         while batch := [self._pending.popleft() for _ in range(min(len(self._pending), _BATCH_SIZE))]:
             with self._lock:
                 dropped, self._dropped = self._dropped, 0
@@ -94,7 +101,6 @@ class AccessLog:
                 batch.append((day, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)))
             for day, group in groupby(batch, key=itemgetter(0)):
                 self._write(day, b"".join(line for _, line in group))
-        return self._interval  # the thread never ends, because starting a new one would slow down a request
 
     def _write(self, day: str, lines: bytes) -> None:
         try:

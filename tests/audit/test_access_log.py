@@ -104,6 +104,17 @@ def test_failure_to_write_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptu
     assert numbers(tmp_path / "data" / "reads") == [3]
 
 
+def test_lines_that_the_writer_has_taken_are_written_too(tmp_path: Path) -> None:
+    for attempt in range(150):
+        log = AccessLog(tmp_path / str(attempt), 90, interval=0)
+        log.start()
+        for number in range(160):
+            log.record(NOON.timestamp(), members(number))
+        log._write_pending()
+        assert numbers(tmp_path / str(attempt)) == list(range(160))
+        log.close()
+
+
 @pytest.mark.slow
 def test_processes_share_a_file_without_tearing_lines(tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
