@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from chalk_flask.names import similar_names, suggestion_or_list
 from chalk_flask.settings.data_folder import is_former_data_folder
-from chalk_flask.settings.setting_type import Setting, Value, absolute_path
+from chalk_flask.settings.setting_type import Setting, Value, absolute_path, without_passwords
 from chalk_flask.settings.table import SETTINGS, Settings, Source
 
 __all__ = ["SettingValue", "SettingsError", "describe_settings", "example_toml", "load_settings", "parse_setting"]
@@ -80,8 +80,8 @@ def parse_setting(setting: Setting, raw: object, origin: str) -> Value:
     try:
         return setting.parse(raw)
     except ValueError as rule:
-        shown = setting.to_text(raw)
-        raise SettingsError(f"{setting.name} cannot be {shown!r} ({origin}): it must be {rule}") from None
+        shown, reason = without_passwords(setting.to_text(raw)), without_passwords(str(rule))
+        raise SettingsError(f"{setting.name} cannot be {shown!r} ({origin}): it must be {reason}") from None
 
 
 def describe_settings(settings: Settings) -> tuple[SettingValue, ...]:

@@ -183,6 +183,9 @@ def validate_origin(value: str) -> str | None:
         is_origin = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.fragment)
     except ValueError:
         is_origin = False
+    else:
+        if "@" in parts.netloc:
+            return "a URL without a name and a password"
     if not value or (is_origin and not value.endswith("/")):
         return None
     return "an http:// or https:// URL without a trailing slash, or empty"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from chalk_flask.https.url import InvalidUrlError, parse_url
+from chalk_flask.https.url import InvalidUrlError, UrlCredentialsError, parse_url
 
 __all__ = [
     "DOMAIN",
@@ -90,6 +90,8 @@ def validate_issuer(value: str) -> str | None:
         return None
     try:
         parts = parse_url(value)
+    except UrlCredentialsError:
+        return "the URL of an identity provider without a name and a password"
     except InvalidUrlError:
         return "the https:// URL of an identity provider, such as https://accounts.google.com, or empty"
     if parts.query:

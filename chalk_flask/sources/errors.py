@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["ChangedWhileReadError", "SecretRequiredError", "SourceBusyError", "SourceError", "StatusError"]
+__all__ = [
+    "ChangedWhileReadError",
+    "CredentialsInUrlError",
+    "SecretRequiredError",
+    "SourceBusyError",
+    "SourceError",
+    "StatusError",
+]
 
 
 class SourceError(Exception):
@@ -11,6 +18,10 @@ class SourceError(Exception):
 
 class SecretRequiredError(SourceError):
     """Error for a change that requires the secret again: it has another server or another kind of credential."""
+
+
+class CredentialsInUrlError(SourceError):
+    """Error for a URL that contains a user name or a password."""
 
 
 class SourceBusyError(SourceError):

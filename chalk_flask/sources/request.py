@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from chalk_flask.https.url import InvalidUrlError, parse_url
-from chalk_flask.sources.errors import SourceError
+from chalk_flask.https.url import InvalidUrlError, UrlCredentialsError, parse_url
+from chalk_flask.sources.errors import CredentialsInUrlError, SourceError
 from chalk_flask.sources.limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from chalk_flask.sources.record import AuthKind, Source
 from chalk_flask.sources.schedule import check_schedule, parse_time_of_day
@@ -22,7 +22,9 @@ __all__ = [
     "SourceChange",
     "SourceRequest",
     "changed_members",
+    "check_name",
     "check_secret",
+    "check_url",
     "default_token_url",
     "requires_secret",
 ]
@@ -59,9 +61,9 @@ class SourceRequest:
         check_schedule(self.every, self.at)
         return _check_numbers(
             Source(
-                name=_check_name(self.name),
+                name=check_name(self.name),
                 tenant=tenant,
-                url=_check_url(self.url, "URL").rstrip("/"),
+                url=check_url(self.url).rstrip("/"),
                 auth=self.auth,
                 created=created,
                 sealed="",
@@ -100,7 +102,7 @@ class SourceChange:
         If it reads other records from now on, the next sync reads all of them.
         """
         auth = self.auth or source.auth
-        url = source.url if self.url is None else _check_url(self.url, "URL").rstrip("/")
+        url = source.url if self.url is None else check_url(self.url).rstrip("/")
         changed = _check_numbers(
             replace(
                 self._with_schedule(source),
@@ -175,7 +177,8 @@ def default_token_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/oauth/token"
 
 
-def _check_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """Return the name of a source. Raises SourceError for an invalid one."""
     if not _NAME.fullmatch(name):
         raise SourceError(
             f"invalid name {name[:80]!r}: use at most 64 letters, digits and . _ - and begin with a letter or digit"
@@ -183,13 +186,16 @@ def _check_name(name: str) -> str:
     return name
 
 
-def _check_url(url: str, label: str) -> str:
+def check_url(url: str, label: str = "URL") -> str:
+    """Return the URL of a provider. Raises SourceError, which names it as `label` says."""
     try:
-        parts = parse_url(url)
+        parts = parse_url(url, label)
+    except UrlCredentialsError as error:
+        raise CredentialsInUrlError(f"{error}, and enter them as client id and secret") from error
     except InvalidUrlError as error:
-        raise SourceError(f"{label}: {error}") from error
+        raise SourceError(str(error)) from error
     if parts.query:
-        raise SourceError(f"the {label} must not have a query, because logs of servers contain it")
+        raise SourceError(f"the {label} must not have a query, because logs of servers contain it: remove it")
     return url
 
 
@@ -208,7 +214,7 @@ def _check_token_url(auth: AuthKind, token_url: str | None, url: str) -> str | N
         if token_url is not None:
             raise SourceError(f"{auth} has no token URL: leave it out")
         return None
-    return default_token_url(url) if token_url is None else _check_url(token_url, "token URL")
+    return default_token_url(url) if token_url is None else check_url(token_url, "token URL")
 
 
 def _check_numbers(source: Source) -> Source:

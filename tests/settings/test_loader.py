@@ -24,6 +24,13 @@ def error_of(arguments: dict[str, object] | None = None, environ: dict[str, str]
     return str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["public_url", "oidc_issuer", "webhook_allowed_hosts"])
+def test_error_for_a_url_does_not_contain_its_password(name: str) -> None:
+    message = error_of({name: "https://ada:p4ss@sis.example.org"})
+    assert message.startswith(f"{name} cannot be 'https://ada:***@sis.example.org'")
+    assert "p4ss" not in message
+
+
 def test_settings_have_their_defaults_without_any_source() -> None:
     settings = load_settings({}, {})
     assert settings == Settings()

@@ -97,7 +97,7 @@ def test_issuer_is_accepted(issuer: str) -> None:
     [
         ("accounts.google.com", "https://"),
         ("http://id.example.org", "https://"),
-        ("https://user:hush@id.example.org", "https://"),
+        ("https://user:hush@id.example.org", "without a name and a password"),
         ("https://id.example.org/?a=b", "without a query"),
         ("https://login.microsoftonline.com/common/v2.0", "directory (tenant) ID"),
         ("https://login.microsoftonline.com/organizations/v2.0", "directory (tenant) ID"),

@@ -33,7 +33,17 @@ def test_secret_is_stored_encrypted(puller: Puller, tmp_path: Path) -> None:
     ("members", "message"),
     [
         ({"url": "http://sis.example.org/v1p1"}, "must begin with https"),
-        ({"url": "https://ada:x@sis.example.org/"}, "invalid URL"),
+        (
+            {"url": "https://ada:x@sis.example.org/"},
+            r"'https://\*\*\*@sis.example.org/': it must not contain a name and a",
+        ),
+        ({"token_url": "https://:x@sis.example.org/"}, "invalid token URL .* enter them as client id and secret"),
+        ({"url": "https:///v1p1"}, "the host is missing"),
+        ({"url": "sis.example.org/v1p1"}, "must begin with https"),
+        ({"url": "https://sis.example.org:port/"}, "the host or the port is invalid"),
+        ({"url": f"{URL}/ü"}, "a blank, a control character or one that is not ASCII"),
+        ({"url": f"{URL}#a"}, "must not contain a fragment"),
+        ({"url": f"{URL}/{'x' * 1000}"}, "the maximum is 1000"),
         ({"url": f"{URL}?key=1"}, "must not have a query"),
         ({"url": "ftp://sis.example.org"}, "must begin with https"),
         ({"name": "../sis"}, "invalid name"),
@@ -54,6 +64,25 @@ def test_invalid_source_is_not_added(puller: Puller, members: dict[str, Any], me
     with pytest.raises(SourceError, match=message):
         puller.add(**{"url": URL, **members})
     assert puller.sources.list("default") == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ada:p4ss@sis.example.org/",
+        "https://ada:p4ss/x@sis.example.org/",
+        "https://ada:p4ss#x@sis.example.org/",
+        "https://ada:x@p4ss@sis.example.org/",
+        "https:/ada:p4ss@sis.example.org/",
+        "ada:p4ss@sis.example.org/",
+        "ftp://sis.example.org/?password=p4ss",
+    ],
+)
+def test_message_about_a_url_does_not_contain_its_password(puller: Puller, url: str) -> None:
+    with pytest.raises(SourceError, match="invalid URL") as rejection:
+        puller.add(url)
+    assert "p4ss" not in str(rejection.value)
+    assert "sis.example.org" in str(rejection.value)
 
 
 @pytest.mark.parametrize("url", ["https://10.1.2.3/v1p1", "https://sis.internal:8443/v1p1", "http://127.0.0.1:1/v1p1"])

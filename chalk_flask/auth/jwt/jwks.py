@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 from joserfc.util import base64_to_int
 
 from chalk_flask.https.client import MAX_RESPONSE_BYTES
-from chalk_flask.https.url import InsecureUrlError, InvalidUrlError, parse_url
+from chalk_flask.https.url import InsecureUrlError, InvalidUrlError, parse_url, without_credentials
 
 __all__ = [
     "ES256",
@@ -89,12 +89,10 @@ def validate_jwks_url(text: str) -> SplitResult:
         return parse_url(text)
     except InsecureUrlError as error:
         raise InvalidKeySetError(
-            f"invalid URL {text!r}: keys are fetched by https only (by http from this machine)"
+            f"invalid URL {without_credentials(text)!r}: keys are fetched by https only (by http from this machine)"
         ) from error
     except InvalidUrlError as error:
-        raise InvalidKeySetError(
-            f"invalid URL {text!r}: give the URL of a key set, such as https://tool.example.org/jwks.json"
-        ) from error
+        raise InvalidKeySetError(f"{error}; a key set has a URL such as https://tool.example.org/jwks.json") from error
 
 
 def _parse_entries(text: bytes) -> list[Any]:

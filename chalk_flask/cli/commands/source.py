@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -47,6 +47,7 @@ DEFAULT_PAGE_SIZE: Final = 1_000
 MAX_PAGE_SIZE: Final = 10_000
 MAX_SECRET_FILE_BYTES: Final = 8192
 NAME_WIDTH: Final = 14
+TOKEN_URL_DEFAULT: Final = "default"
 NEW_STORE_HINT: Final = "create an empty one: start `chalk-flask serve`, and repeat this command while it runs"
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -54,27 +55,56 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _name_argument = click.argument("name", metavar="NAME")
 
 
-def _time_of_day(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
-    """Return a time of day as it is stored, such as 02:30; None if the option is missing."""
+@contextmanager
+def _parameter_errors() -> Iterator[None]:
+    """Raise a SourceError of the block as BadParameter."""
     from chalk_flask.sources import SourceError
-    from chalk_flask.sources.schedule import parse_time_of_day
+    from chalk_flask.sources.errors import CredentialsInUrlError
 
     try:
-        return None if text is None else parse_time_of_day(text)
+        yield
+    except CredentialsInUrlError as error:
+        raise click.BadParameter(f"{error} (--client-id and --secret-file)") from error
     except SourceError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _time_of_day(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """Return a time of day as it is stored, such as 02:30; None if the option is missing."""
+    from chalk_flask.sources.schedule import parse_time_of_day
+
+    with _parameter_errors():
+        return None if text is None else parse_time_of_day(text)
 
 
 def _interval(ctx: click.Context, option: click.Parameter, every: timedelta | None) -> timedelta | None:
     """Return an interval between two syncs. Raises BadParameter if it is too short."""
-    from chalk_flask.sources import SourceError
     from chalk_flask.sources.schedule import check_schedule
 
-    try:
+    with _parameter_errors():
         check_schedule(every, None)
-    except SourceError as error:
-        raise click.BadParameter(str(error)) from error
     return every
+
+
+def _new_name(ctx: click.Context, option: click.Parameter, name: str) -> str:
+    """Return the name of a new source. Raises BadParameter."""
+    from chalk_flask.sources.request import check_name
+
+    with _parameter_errors():
+        return check_name(name)
+
+
+def _url(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    """Return a URL; None if the option is missing. Raises BadParameter, without the password of the URL."""
+    from chalk_flask.sources.request import check_url
+
+    with _parameter_errors():
+        return None if url is None else check_url(url)
+
+
+def _token_url(ctx: click.Context, option: click.Parameter, url: str | None) -> str | None:
+    """Return the URL of a token endpoint, or the word for the default one. Raises BadParameter."""
+    return url if url in ("", TOKEN_URL_DEFAULT) else _url(ctx, option, url)
 
 
 def _reading_options(*, with_defaults: bool) -> Callable[[Function], Function]:
@@ -142,8 +172,13 @@ def source_group() -> None:
     epilog="Example: chalk-flask source add --name sis --url https://sis.example.org/ims/oneroster/v1p1 --client-id"
     " chalk --secret-file secret.txt",
 )
-@click.option("--name", required=True, help="Name of the source: letters, digits and . _ -")
-@click.option("--url", required=True, help="API root of the provider. It ends with /ims/oneroster/v1p1 in most cases.")
+@click.option("--name", required=True, callback=_new_name, help="Name of the source: letters, digits and . _ -")
+@click.option(
+    "--url",
+    required=True,
+    callback=_url,
+    help="API root of the provider. It ends with /ims/oneroster/v1p1 in most cases.",
+)
 @click.option(
     "--auth",
     type=click.Choice(AUTH_KINDS),
@@ -153,7 +188,10 @@ def source_group() -> None:
 )
 @click.option("--client-id", metavar="ID", help="Client id, or consumer key. Required except with a bearer token.")
 @click.option(
-    "--token-url", metavar="URL", help="Token endpoint of oauth2.  [default: /oauth/token on the host of --url]"
+    "--token-url",
+    metavar="URL",
+    callback=_url,
+    help="Token endpoint of oauth2.  [default: /oauth/token on the host of --url]",
 )
 @click.option(
     "--secret-file",
@@ -257,11 +295,14 @@ def show(name: str, tenant: str, as_json: bool, **options: Any) -> None:
     epilog="Example: chalk-flask source set sis --at 03:15",
 )
 @_name_argument
-@click.option("--url", help="API root of the provider.")
+@click.option("--url", callback=_url, help="API root of the provider.")
 @click.option("--auth", type=click.Choice(AUTH_KINDS), help="Kind of credential.")
 @click.option("--client-id", metavar="ID", help="Client id, or consumer key.")
 @click.option(
-    "--token-url", metavar="URL", help="Token endpoint of oauth2; or default, for /oauth/token on the host of the URL."
+    "--token-url",
+    metavar="URL",
+    callback=_token_url,
+    help="Token endpoint of oauth2; or default, for /oauth/token on the host of the URL.",
 )
 @click.option(
     "--new-secret", is_flag=True, help="Replace the secret or the bearer token. It is asked for, or read from stdin."
@@ -308,7 +349,7 @@ def change(
         url=url,
         auth=auth,
         client_id=client_id,
-        token_url="" if token_url == "default" else token_url,
+        token_url="" if token_url == TOKEN_URL_DEFAULT else token_url,
         full_days=full_days,
         page_size=page_size,
         every=every,

@@ -112,5 +112,6 @@ def test_url_is_https_or_of_this_machine(url: str) -> None:
     ],
 )
 def test_other_url_is_rejected(url: str) -> None:
-    with pytest.raises(InvalidKeySetError, match="invalid URL"):
+    with pytest.raises(InvalidKeySetError, match="invalid URL") as rejection:
         validate_jwks_url(url)
+    assert "secret" not in str(rejection.value)

@@ -251,6 +251,31 @@ def test_invalid_options_exit_with_2(run: RunCommand, add: CommandResult, argume
     assert run("source", "add", *arguments, stdin=b"x").code == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name", "a b"], "'--name': invalid name 'a b'"),
+        (
+            ["--url", "http://ada:p4ss@x.example/"],
+            "'--url': invalid URL 'http://***@x.example/': it must not contain a name",
+        ),
+        (["--url", "http://ada:p4ss@x.example/"], "(--client-id and --secret-file)"),
+        (["--url", "ftp://x.example/"], "it must begin with https://"),
+        (["--token-url", "https://ada:p4ss@x.example/"], "'--token-url': invalid URL 'https://***@x.example/'"),
+    ],
+)
+def test_invalid_name_or_url_is_a_usage_error(
+    run: RunCommand, add: CommandResult, options: list[str], message: str
+) -> None:
+    given = ("--name", "a", "--url", "https://x.example/", "--client-id", "b", *options)
+    commands = [("source", "add", *given), *([] if "--name" in options else [(*SET, *options)])]
+    for command in commands:
+        result = run(*command, "--json", stdin=b"x")
+        assert (result.code, result.json["error"]) == (2, "usage"), command
+        assert message in result.json["message"]
+        assert "p4ss" not in result.out + result.err
+
+
 def test_quiet_and_json_cannot_be_combined(run: RunCommand, add: CommandResult) -> None:
     assert run("source", "sync", "sis", "--quiet", "--json").code == 2
 
