@@ -177,7 +177,7 @@ class Backend(Closeable):
     shared: bool = True
     """True if several processes may use the store at the same time."""
     has_immediate_reads: bool = False
-    """True if `read` and `version` never wait within `immediate_reads`: they raise WaitRequired instead."""
+    """True if snapshots and `version` do not wait within `immediate_reads`: they raise WaitRequired instead."""
     parallel: bool = False
     """True if processes that serve the store share its data, instead of each keeping a copy in memory."""
 

@@ -1,7 +1,8 @@
 """Reads of a thread that must not wait, such as the one that serves all connections of a server.
 
-In a `with` block of `immediate_reads`, a backend with `has_immediate_reads` raises WaitRequired instead of waiting for
-a lock, opening a file, or beginning work of unknown duration. The caller then repeats the read in another thread.
+In a `with` block of `immediate_reads`, a backend with `has_immediate_reads` raises WaitRequired instead of opening a
+file, beginning work of unknown duration, or waiting for a lock for more than a millisecond. The caller then repeats the
+read in another thread.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _MAX_LOCK_SECONDS = 0.001
 
 
 class WaitRequired(BaseException):
-    """Signal that an immediate read would have to wait. It is not an error, so nothing must handle it as one."""
+    """Signal that an immediate read would have to wait. It is no error: handlers of errors must not catch it."""
 
 
 class _Limit(threading.local):
@@ -28,9 +29,10 @@ _limit = _Limit()
 
 
 class immediate_reads:  # noqa: N801 - named like contextlib.suppress
-    """Context manager in whose block no read of this thread waits, and no query takes longer than `query_seconds`.
+    """Context manager in whose block no read of this thread waits. Blocks cannot be nested.
 
-    It is a class, because a generator takes longer, and a server uses it for each request.
+    Reads raise WaitRequired if they would wait, and QueryTimeoutError if a query takes longer than `query_seconds`. It
+    is a class, because a generator takes longer, and a server uses it for each request.
     """
 
     __slots__ = ("_query_seconds",)
@@ -51,7 +53,7 @@ def may_wait() -> bool:
 
 
 def refuse_to_wait() -> None:
-    """Raise WaitRequired within `immediate_reads`."""
+    """Raise WaitRequired within `immediate_reads`. A backend calls this before it waits or begins long work."""
     if _limit.seconds is not None:
         raise WaitRequired
 
@@ -65,6 +67,6 @@ def limit_seconds(query_seconds: float | None) -> float | None:
 
 
 def acquire_lock(lock: threading.Lock) -> None:
-    """Acquire a lock. Within `immediate_reads`, raises WaitRequired if another thread holds it for a millisecond."""
+    """Acquire a lock. Within `immediate_reads`, raises WaitRequired if it is not free within a millisecond."""
     if not lock.acquire(timeout=-1 if _limit.seconds is None else _MAX_LOCK_SECONDS):
         raise WaitRequired

@@ -47,7 +47,7 @@ _MAX_CHEAP_PARAMS = 50
 _FETCH_ROWS = 1000
 
 _MAX_IMMEDIATE_IDS = 1000
-"""Number of row ids up to which a thread that must not wait selects them."""
+"""Maximum number of row ids that an immediate read selects."""
 
 
 _MAX_PAGES_IN_ORDER = 3

@@ -48,7 +48,7 @@ class SetupLink:
         self._hasher = hasher
 
     def is_needed(self) -> bool:
-        """Return True if the store has no administrator."""
+        """Return True if the store has no administrator. Raises StorageError."""
         with self._store.read(CONTROL) as control:
             return not has_administrators(control)
 

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from backends import DamagedStoreError, QueryTimeoutError, StorageBusyError, StorageUnavailableError
 from chalk_flask.auth.secrets.key_file import KeyFileError
-from chalk_flask.server.short_requests import require_thread
+from chalk_flask.server.loop_requests import require_thread
 from chalk_flask.tracebacks import error_location
 
 __all__ = [
@@ -114,7 +114,7 @@ def register(app: Flask) -> None:
 
 
 def _in_thread(handler: ErrorHandler) -> ErrorHandler:
-    """Return a handler that leaves the request to a thread. There it may succeed; otherwise the error is logged."""
+    """Return a handler that raises ThreadRequired in the server loop, because the request may succeed in a thread."""
 
     def handle(error: Any) -> Response | WerkzeugResponse:
         require_thread(request.environ)
@@ -175,7 +175,7 @@ def _on_http_error(error: HTTPException) -> Response | WerkzeugResponse:
     if status < 400:
         return error.get_response()
     if status in (401, 403):
-        require_thread(request.environ)  # the log waits for its reader
+        require_thread(request.environ)  # writing to the log may wait
         g.setdefault("rejection", error.description or "")
     if isinstance(error, ApiError):
         return error_response(status, error.description or "", error.code_minor, _headers_of(error))

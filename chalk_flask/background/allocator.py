@@ -37,7 +37,7 @@ def trimmed_memory(interval_seconds: float = TRIM_INTERVAL_SECONDS) -> Iterator[
     """Return free memory of the arena to the system, once per interval, until the block ends.
 
     glibc returns only what is free at the end of the arena. Long-lived objects there keep the memory of large responses
-    and imports. A call takes about a millisecond. Other C libraries are left alone.
+    and imports. A call takes about a millisecond. With another C library, do nothing.
     """
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if malloc_trim is None:

@@ -26,7 +26,7 @@ __all__ = [
     "has_worker",
     "open_credentials",
     "overlap_option",
-    "passphrase_in",
+    "read_passphrase_file",
     "scope_option",
     "settings_for_new",
     "shown_once_warning",
@@ -73,8 +73,11 @@ def overlap_option(help_text: str) -> Callable[[Function], Function]:
     )
 
 
-def passphrase_in(path: Path) -> str:
-    """Return the passphrase in the file of --passphrase-file. Raises BadParameter if it is invalid, and OSError."""
+def read_passphrase_file(path: Path) -> str:
+    """Return the passphrase in the file of the option --passphrase-file.
+
+    Raises BadParameter if it is invalid, and OSError.
+    """
     from chalk_flask.backup import BackupError
     from chalk_flask.backup.encryption import read_passphrase
 

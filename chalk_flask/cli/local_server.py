@@ -86,8 +86,9 @@ def echo_status(settings: Settings, text: str) -> None:
 def first_administrator_text(store: Backend, settings: Settings, setup_link: SetupLink, url: str) -> str | None:
     """Return how the first administrator is created: with a new link, or with a command if the text is for a log.
 
-    The link is a credential, and each reader of the log could use it. A store that no command can open always gets a
-    link. None as in `setup_link_text`, whose arguments these are.
+    Each reader of the log could use the link, because it is a credential. A store that no command can open always gets
+    a link. Return None if the store has an administrator, and without the admin console. `url` is the URL of the
+    service. Raises StorageError.
     """
     is_for_log = settings.log_format == "json" or _is_stored_in_journal()
     if not (is_for_log and store.durable):
@@ -218,7 +219,7 @@ def check_key_files(folder: Path) -> None:
 
 def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) -> None:
     """Serve until a signal arrives. Calls `on_ready` with the URL when it listens. Raises CommandError."""
-    from chalk_flask.api.reads import request_kind_of
+    from chalk_flask.api.reads import request_classifier
     from chalk_flask.server import BindError, serve
 
     started, manager = time.monotonic(), _service_manager()
@@ -243,7 +244,7 @@ def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) 
             body_limit_of(services),
             on_stop,
             on_check=on_check,
-            request_kind=request_kind_of(services),
+            classify_request=request_classifier(services),
         )
     except BindError as error:
         raise CommandError(str(error)) from error

@@ -160,7 +160,7 @@ def _try_to_share_metrics(own_folder: Path, number: int) -> str | None:
 
 def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker: bool) -> None:
     """Serve as one of several processes, until SIGTERM or the death of the supervisor."""
-    from chalk_flask.api.reads import request_kind_of
+    from chalk_flask.api.reads import request_classifier
     from chalk_flask.logs import log_event
     from chalk_flask.server import StandbyListeners, serve
     from chalk_flask.supervisor import Report
@@ -184,7 +184,7 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
             on_check=lambda: supervisor.report(Report.ALIVE),
             listeners=assignment.own_listeners,
             standby=standby,
-            request_kind=request_kind_of(services),
+            classify_request=request_classifier(services),
         )
 
 

@@ -53,7 +53,7 @@ LOG_EVENTS: Mapping[str, str] = MappingProxyType(
             " then, `--once` exits with 1. `reason`."
         ),
         "package.postponed": "A package from the folder cannot be imported now, and is tried again. `reason`.",
-        "job.finished": "A job of the console or of an HTTP client has ended. `tenant`, `job`, `state` (of its run).",
+        "job.finished": "A job has ended with a result. `tenant`, `job`, `state` (of its import run).",
         "job.failed": "A job has ended without a result. `tenant`, `job`, `reason`.",
         "source.failed": "A sync has failed, and nothing was imported. `tenant`, `source`, `reason`.",
         "webhook.failed": (

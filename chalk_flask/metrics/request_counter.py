@@ -63,7 +63,7 @@ class RequestCounter:
 
     def _add(self, method: str, route: str, status: int, is_stream: bool) -> _Series:
         metric, labels = (STREAM_SECONDS, (route,)) if is_stream else (REQUEST_SECONDS, (method, route))
-        with self._adding:  # it may write a file, and no other request should wait for that
+        with self._adding:  # it may write a file, and other requests must not wait for that
             totals, (total_index,) = self._values.allocate(REQUESTS, (method, route, str(status)))
             durations, (*bucket_indexes, sum_index) = self._values.allocate(metric, labels)
             series = _Series(totals, total_index, durations, tuple(bucket_indexes), sum_index, metric.bounds)

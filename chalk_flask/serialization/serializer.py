@@ -50,8 +50,8 @@ class DocumentSerializer:
     def render(self, chunks: Iterable[bytes], *, has_escapes: bool = True) -> Iterator[bytes]:
         """Render chunks of stored documents. A chunk holds one or more documents, joined by commas.
 
-        Without `has_escapes` no document has a JSON escape but those of references. Rendering then takes a sixth of the
-        time.
+        Without `has_escapes`, the caller promises that no document has a JSON escape but those of references.
+        Rendering then takes a sixth of the time.
         """
         resolve = _resolve_hrefs if has_escapes else _replace_escapes
         # `map` keeps no chunk while a response waits for its client.
@@ -80,7 +80,7 @@ def _resolve_hrefs(chunk: bytes, start: bytes) -> bytes:
 
 
 def _replace_escapes(chunk: bytes, start: bytes) -> bytes:
-    """Do the same for bodies without other escapes. It is ten times faster, because a single byte marks the places."""
+    """Do what `_resolve_hrefs` does, ten times faster, for bodies in which each backslash marks a reference."""
     return chunk.replace(b"\\", start)
 
 

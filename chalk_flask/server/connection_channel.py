@@ -19,9 +19,9 @@ from waitress.utilities import build_http_date
 from backends import StorageError, WaitRequired, immediate_reads
 from chalk_flask.server.dispatcher import Shares
 from chalk_flask.server.large_bodies import BODY_REJECTED_KEY, Admission, RequestHead
+from chalk_flask.server.loop_requests import IN_LOOP_KEY, MAX_LOOP_SECONDS, ThreadRequired
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES, TASK_KEY, Parked, abandon
 from chalk_flask.server.request_parser import JsonErrorTask, LastHead, OverloadError, Parser
-from chalk_flask.server.short_requests import IN_LOOP_KEY, LONG_REQUEST_SECONDS, ThreadRequired
 from chalk_flask.tracebacks import error_location
 
 if TYPE_CHECKING:
@@ -250,12 +250,12 @@ class Channel(SendingChannel):
     search_shares: Shares = ()
     """Shares of the client for other requests."""
     kind: str = ""
-    """Kind of the next request, or of the one that is in progress; empty if only a thread may run it."""
+    """Kind of the next request, or of the one in progress, with its credential; empty if only a thread may run it."""
     has_succeeded = False
     """True if a request was successful, so the client probably has a credential."""
     response_count = 0
     idle_since: float = 0.0
-    """Time of the last response, or of the connection."""
+    """Time of the last response, of the start of the request in progress, or of the connection."""
     _is_parked = False
     _is_held = False
     """True if a pipelined request waits until its client has read the earlier responses."""
@@ -295,7 +295,7 @@ class Channel(SendingChannel):
         """Run a request in the server loop. Return False if it had no effect and a thread must run it."""
         _thread.is_loop = True
         try:
-            with immediate_reads(LONG_REQUEST_SECONDS):
+            with immediate_reads(MAX_LOOP_SECONDS):
                 self.service()
         except (ThreadRequired, WaitRequired):
             self._record_long()
@@ -311,12 +311,12 @@ class Channel(SendingChannel):
         """Record that a request was successful, and the time that it took."""
         self.has_succeeded = True
         if self.kind:
-            self.server.due.kinds.record(self.kind, time.monotonic() - self.idle_since)
+            self.server.loop_queue.kinds.record(self.kind, time.monotonic() - self.idle_since)
 
     def _record_long(self) -> None:
         kind, self.kind = self.kind, ""
         if kind:
-            self.server.due.kinds.record_long(kind)
+            self.server.loop_queue.kinds.record_long(kind)
 
     def reject_overload(self) -> None:
         """Answer the next request with 503 instead of running it."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chalk_flask.server.connection_limits import Connections
     from chalk_flask.server.dispatcher import ShortRequestFirstDispatcher
     from chalk_flask.server.large_bodies import LargeBodies
-    from chalk_flask.server.short_requests import DueRequests
+    from chalk_flask.server.loop_requests import LoopQueue
     from chalk_flask.server.socket_map import SocketMap
     from chalk_flask.settings import Settings
 
@@ -81,7 +81,7 @@ class Listener(TcpWSGIServer):
         connections: Connections,
         waiting: PolledResponses,
         large_bodies: LargeBodies,
-        due: DueRequests,
+        loop_queue: LoopQueue,
     ) -> None:
         address = (listener.family, listener.type, listener.proto, listener.getsockname())
         super().__init__(
@@ -99,7 +99,7 @@ class Listener(TcpWSGIServer):
         self._listening = listener
         self.connections = connections
         self.large_bodies = large_bodies
-        self.due = due
+        self.loop_queue = loop_queue
         self._waiting = waiting
         self._addresses = ClientAddresses(settings.trusted_proxy)
         self._address_share = settings.request_limit_address
@@ -168,9 +168,9 @@ class Listener(TcpWSGIServer):
             self._identify_client(task, request.headers)
         shares = task.search_shares if is_search(request.query) else task.read_shares
         task.shares = shares
-        task.kind = kind = self.due.kind_of(task.credential, request)
-        if kind and kind in self.due.kinds and (served_channel() is None or is_in_loop()):
-            self.due.add(task)
+        task.kind = kind = self.loop_queue.kind_of(task.credential, request)
+        if kind and kind in self.loop_queue.kinds and (served_channel() is None or is_in_loop()):
+            self.loop_queue.add(task)
             return
         self.task_dispatcher.add_task(task, shares)
 

@@ -23,8 +23,8 @@ from chalk_flask.server.descriptors import reserve_descriptors
 from chalk_flask.server.dispatcher import SHORT_REQUEST_SECONDS, ShortRequestFirstDispatcher
 from chalk_flask.server.large_bodies import BodyLimit, LargeBodies
 from chalk_flask.server.listener import APPLICATION_POLL_SECONDS, Listener, PolledResponses, StandbyListeners
+from chalk_flask.server.loop_requests import ClassifyRequest, LoopQueue
 from chalk_flask.server.parked_response import OUTPUT_BUFFER_BYTES
-from chalk_flask.server.short_requests import DueRequests, RequestKind
 from chalk_flask.server.socket_map import make_socket_map
 from chalk_flask.settings import Settings
 
@@ -62,7 +62,7 @@ def serve(
     on_check: Callable[[], None] | None = None,
     listeners: Sequence[socket.socket] = (),
     standby: StandbyListeners | None = None,
-    request_kind: RequestKind | None = None,
+    classify_request: ClassifyRequest | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let active requests finish within SHUTDOWN_SECONDS and return.
 
@@ -71,8 +71,8 @@ def serve(
     are rejected. `on_stop` is called with the number of the signal, before active requests are completed. A second
     signal stops at once. `on_check` is called about once per second by the loop that reads the sockets. `listeners` are
     sockets that listen already, and `standby` those of other processes; all are closed. Call this in the main thread,
-    which receives the signals. With `request_kind`, this thread runs short requests of API tokens itself, see
-    `chalk_flask.server.short_requests`. Raises BindError.
+    which receives the signals. With `classify_request`, this thread runs loop requests itself, see
+    `chalk_flask.server.loop_requests`. Raises BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = listeners or listen(settings.host, settings.port)
@@ -80,7 +80,7 @@ def serve(
     connections = Connections(settings, reserve_descriptors(settings.connection_limit))
     dispatcher = ShortRequestFirstDispatcher()
     dispatcher.set_thread_count(settings.threads)
-    loop = _Loop(dispatcher, connections, request_kind, on_check, standby)
+    loop = _Loop(dispatcher, connections, classify_request, on_check, standby)
     adjustments = Adjustments(**_adjustments(settings))
     large_bodies = LargeBodies(body_limit)
 
@@ -95,7 +95,7 @@ def serve(
             connections,
             loop.waiting,
             large_bodies,
-            loop.due,
+            loop.loop_queue,
         )
 
     for listener in listeners:
@@ -121,21 +121,21 @@ def serve(
 class _Loop:
     """Loop over all sockets: it receives and sends, enforces deadlines and limits, and resumes parked responses.
 
-    It runs short requests too.
+    It runs loop requests too.
     """
 
     def __init__(
         self,
         dispatcher: ShortRequestFirstDispatcher,
         connections: Connections,
-        request_kind: RequestKind | None,
+        classify_request: ClassifyRequest | None,
         on_check: Callable[[], None] | None = None,
         standby: StandbyListeners | None = None,
     ) -> None:
         self._on_check, self._standby = on_check, standby
         self.sockets = make_socket_map()
         self.waiting = PolledResponses()
-        self.due = DueRequests(dispatcher, self.sockets, request_kind)
+        self.loop_queue = LoopQueue(dispatcher, self.sockets, classify_request)
         self._dispatcher = dispatcher
         self._connections = connections
         self._next_check = 0.0
@@ -148,9 +148,9 @@ class _Loop:
             timeout = min(timeout, SHORT_REQUEST_SECONDS)
             if self._dispatcher.has_queued_requests:
                 self._dispatcher.wake_if_all_long()
-        self.sockets.handle_events(0 if self.due else timeout)
-        if self.due:
-            self.due.run()
+        self.sockets.handle_events(0 if self.loop_queue else timeout)
+        if self.loop_queue:
+            self.loop_queue.run()
         if self._connections.crowded:
             self._connections.make_room()
         if self.waiting.channels:

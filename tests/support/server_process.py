@@ -34,7 +34,7 @@ serve(
     load_settings(),
     lambda url: print(url.rpartition(":")[2], flush=True),
     globals().get("body_limit"),
-    request_kind=globals().get("request_kind"),
+    classify_request=globals().get("classify_request"),
 )
 """
 
@@ -88,7 +88,7 @@ def server_process(
 ) -> Iterator[ServerProcess]:
     """Run a server whose program defines `app`, with settings as CHALK variables, and kill it at the end.
 
-    The program may define `body_limit` and `request_kind`. `after_serving` is source that runs when the server has
+    The program may define `body_limit` and `classify_request`. `after_serving` is source that runs when the server has
     stopped. `captures_log` keeps the standard error.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("CHALK_")}

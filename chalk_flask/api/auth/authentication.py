@@ -17,7 +17,7 @@ from chalk_flask.auth.oauth1.verifier import MalformedRequestError, OAuth1Verifi
 from chalk_flask.auth.rejections import take_rejection
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.permissions.scopes import PREFIX, includes_scope, sort_scopes
-from chalk_flask.server.short_requests import require_thread
+from chalk_flask.server.loop_requests import require_thread
 from chalk_flask.services import ServiceAddress
 from chalk_flask.shared_state import SharedState
 

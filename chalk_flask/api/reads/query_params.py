@@ -78,13 +78,13 @@ def parse_query_params(
     offset = _OFFSET.search(query) if route.is_collection else None
     if offset is None:
         return _parse_cached(route, root, query, max_limit, policy)
-    # A client that walks a collection sends each offset once, but the rest of its query again and again.
+    # A client that reads a collection page by page repeats its query with other offsets, so they are not cached.
     rest = query[: offset.start()] + query[offset.end() :]
     if b"offset" in rest or _ESCAPED_NAME.search(rest):
         return _parse_cached(route, root, query, max_limit, policy)
-    same = _parse_cached(route, root, rest, max_limit, policy)
+    cached = _parse_cached(route, root, rest, max_limit, policy)
     return QueryParams(
-        same.where, same.order, int(offset[1]), same.limit, same.fields, same.warnings, same.other_params
+        cached.where, cached.order, int(offset[1]), cached.limit, cached.fields, cached.warnings, cached.other_params
     )
 
 

@@ -23,7 +23,7 @@ from chalk_flask.oneroster.relations import Ids
 from chalk_flask.permissions.policy import UNRESTRICTED, AccessPolicy, policy_for
 from chalk_flask.permissions.principal import Principal
 from chalk_flask.serialization import DocumentSerializer, RedactionCache, ReferenceLookup
-from chalk_flask.server.short_requests import require_thread
+from chalk_flask.server.loop_requests import require_thread
 from chalk_flask.services import Services
 
 __all__ = ["read_blueprint"]

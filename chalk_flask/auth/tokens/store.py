@@ -92,10 +92,10 @@ class TokenStore(RevocableCredentialStore[ApiToken]):
         return token, record
 
     def rotate(self, token_id: str, overlap: timedelta) -> tuple[str, ApiToken, ApiToken]:
-        """Create a token that replaces another one. Return it, its stored form, and that of the former token.
+        """Create a token that replaces another one. Return the token, its stored form, and that of the former token.
 
-        It has a new id and the label, scopes, restrictions and lifetime of the former token. The former token stays
-        valid for the overlap, unless it ends earlier. With an overlap of zero it is revoked.
+        The token has a new id and the label, scopes, restrictions and lifetime of the former token. The former token
+        stays valid for the overlap, unless it ends earlier. With an overlap of zero it is revoked.
 
         Raises TokenError for an unknown, expired or revoked token.
         """

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from chalk_flask.cli.credentials import passphrase_in
+from chalk_flask.cli.credentials import read_passphrase_file
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import (
     as_json_option,
@@ -68,7 +68,7 @@ def backup_command(target: Path, keep: int | None, passphrase_file: Path | None,
     settings = settings_from_options(options)
     check_durable(settings.storage, "there is nothing to back up")
     try:
-        passphrase = None if passphrase_file is None else passphrase_in(passphrase_file)
+        passphrase = None if passphrase_file is None else read_passphrase_file(passphrase_file)
         with open_configured_store(settings) as store:
             _run(store, settings, target, keep, passphrase, as_json)
     except BackupError as error:
@@ -122,8 +122,8 @@ def _run(store: Backend, settings: Any, target: Path, keep: int | None, passphra
 def _open_output(path: Path, store_id: str, owners: set[int]) -> Iterator[IO[bytes]]:
     """Yield the stream of the archive. A file is complete and synced to disk when the block ends.
 
-    If root writes it, the owner of its folder gets it. If a file of another user is in it, root keeps it: that user may
-    have linked to a file that only root can read. The block adds the owners of the files.
+    An archive that root writes is given to the owner of its folder, if all archived files belong to that user. Others
+    stay root's, because a user may have linked to a file that only root can read. The block fills `owners`.
     """
     from chalk_flask.backup import delete_leftovers
     from chalk_flask.files import atomic_write, give_to_owner

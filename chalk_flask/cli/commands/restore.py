@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from chalk_flask.cli.credentials import passphrase_in
+from chalk_flask.cli.credentials import read_passphrase_file
 from chalk_flask.cli.errors import CommandError, echo_result
 from chalk_flask.cli.options import as_json_option, check_durable, settings_from_options, settings_options
 from chalk_flask.cli.package_import import current_user
@@ -90,7 +90,7 @@ def _open_source(source: Path) -> Iterator[BinaryIO]:
 def _passphrase_reader(path: Path | None, source: Path) -> Callable[[], str] | None:
     """Return the function that reads the passphrase from the file, or from a terminal; None if there is neither."""
     if path is not None:
-        return lambda: passphrase_in(path)
+        return lambda: read_passphrase_file(path)
     if source != STDIN and sys.stdin.isatty():
         return lambda: str(click.prompt("Passphrase of the backup", hide_input=True, err=True))
     return None

@@ -177,7 +177,7 @@ _WORD_FIELDS = (EnumField, EnumListField, BooleanField)
 
 
 def lenient_cell(element: OneRosterField, column: str, cell: str) -> str:
-    """Return the valid role, word or date that lenient reading makes of an invalid cell; empty if it rejects it."""
+    """Return the valid role, word or date by which lenient reading replaces an invalid cell; empty if there is none."""
     if column == "role" and isinstance(element, EnumField):
         name = "enrollments" if element.vocabulary == vocabularies.ENROLLMENT_ROLES else "users"
         return ROLE_SYNONYMS[name].get(role_key(cell), "")

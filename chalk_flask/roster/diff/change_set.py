@@ -88,9 +88,9 @@ class ChangeSet:
     def created_records(
         self, rows: Iterator[SortableRecord], timestamp: str, is_valid: Callable[[], bool]
     ) -> Iterator[Record]:
-        """Count all rows of a new collection, and yield their records with this timestamp for an immediate write.
+        """Count all rows of a new collection, and yield their records with this timestamp.
 
-        Once `is_valid` returns False, count the other rows only.
+        The caller writes the records while it reads the rows. Once `is_valid` returns False, count the other rows only.
         """
         self.is_written = True
         for batch in batched(rows, BATCH_SIZE):

@@ -1,7 +1,8 @@
-"""First load of a store: the rows of a very large file go into the write transaction while the file is read.
+"""First load that writes the rows of very large files while it reads them.
 
-Other rows wait in sorted runs in a temporary file until the package is known to be valid. So many rows would not be
-merged in the order of their keys anyway, see `ExternalSorter`, and need not wait. An invalid package rolls back.
+Other imports sort the rows in a temporary file, and write them when the package is known to be valid. `ExternalSorter`
+does not merge so many rows in the order of their keys, so nothing is gained by sorting them. If the package is invalid,
+the transaction rolls back.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ MIN_ROWS = MAX_MERGED_RUNS * RUN_ROWS
 """Number of rows from which a file is written while it is read."""
 
 MIN_EARLIER_RECORDS = clock.LARGE_LOAD_RECORDS
-"""Number of records before such a file above which the timestamp is that of the start of the write (I-06)."""
+"""Number of earlier records above which such a file is written at once.
+
+The timestamp is then the start of the write in any case (interpretation I-06).
+"""
 
 
 class _NotCommittedError(Exception):
@@ -30,7 +34,7 @@ class _NotCommittedError(Exception):
 
 
 class FirstLoad(Closeable):
-    """Write transaction of the first load of a store. It begins with the first very large file.
+    """Write transaction of a first load. It begins with the first very large file. Not thread-safe.
 
     `begin` returns a context manager that yields the writer, and commits at its end unless there is an exception.
     `close` rolls back what was not committed.
@@ -47,11 +51,14 @@ class FirstLoad(Closeable):
         return self._writer is not None
 
     def accepts(self, package: Package, name: str, earlier_records: int) -> bool:
-        """Return True if a file is so large that `put` should write it. `earlier_records` is the number before it."""
+        """Return True if `put` should write a file. The files before it have `earlier_records` records."""
         return earlier_records > MIN_EARLIER_RECORDS and _is_large(package, name)
 
     def put(self, changes: ChangeSet, rows: Iterator[ParsedRecord], is_valid: Callable[[], bool]) -> None:
-        """Write the rows of a file. Once `is_valid` returns False, read the others without writing them."""
+        """Write the rows of a file. Once `is_valid` returns False, read the others without writing them.
+
+        Raises what `begin` raises, and StorageError.
+        """
         if self._writer is None:
             self._writer = self._transaction.enter_context(self._begin())
         name = changes.resource_type.name

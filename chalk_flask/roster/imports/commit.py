@@ -22,13 +22,13 @@ from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.reader import ROWS_PER_PROGRESS_CALL
 from chalk_flask.times import utc_now
 
-__all__ = ["first_load_of", "store_changes", "store_unchanged"]
+__all__ = ["prepare_first_load", "store_changes", "store_unchanged"]
 
 
-def first_load_of(job: ImportJob, report: ImportReport, version: RosterVersion) -> FirstLoad:
-    """Return the first load of a store, in which the tenant has this version and no roster.
+def prepare_first_load(job: ImportJob, report: ImportReport, version: RosterVersion) -> FirstLoad:
+    """Return the first load of a tenant with this version and without a roster. It begins at its first `put`.
 
-    It raises RosterChangedError when it begins, if another writer was faster.
+    `put` raises RosterChangedError if another writer has changed the version.
     """
 
     @contextlib.contextmanager

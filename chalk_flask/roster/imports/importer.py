@@ -150,13 +150,13 @@ def run_once(job: ImportJob, report: ImportReport) -> None:
             if not _copy_earlier_result(job, stored, report):
                 package.modes = declared_modes(package, report.problems, lenient=job.options.reading.lenient)
                 if _is_large_first_load(job, package, stored):
-                    first_load = stack.enter_context(commit.first_load_of(job, report, version))
+                    first_load = stack.enter_context(commit.prepare_first_load(job, report, version))
                 else:
                     diff = stack.enter_context(_compare(package, stored, report, job))
                     if job.is_copy and report.exceeded:
                         hold.store_change_list(job, diff)
         if first_load:
-            diff = stack.enter_context(_compare_with_nothing(package, report, job, first_load))
+            diff = stack.enter_context(_compare_with_empty_roster(package, report, job, first_load))
         _check_unchanged(job, report.problems, checksum)
         report.seconds = time.monotonic() - start
         _finish(job, report, diff, version, checksum)
@@ -222,7 +222,7 @@ def _copy_earlier_result(job: ImportJob, stored: Snapshot, report: ImportReport)
 def _is_large_first_load(job: ImportJob, package: Package, stored: Snapshot) -> bool:
     """Return True if the import is the first of a store, and can write very large files while it reads them.
 
-    It then has the write lock for longer. This is why no tenant may have a roster yet.
+    Such an import has the write lock for longer, so no tenant may have a roster yet.
     """
     if stored.revision or job.dry_run or job.is_copy or job.approved or job.options.invalid_rows == "quarantine":
         return False
@@ -241,10 +241,10 @@ def _has_roster(store: RosterStore, tenant: str) -> bool:
 
 
 @contextlib.contextmanager
-def _compare_with_nothing(
+def _compare_with_empty_roster(
     package: Package, report: ImportReport, job: ImportJob, first_load: FirstLoad
 ) -> Iterator[RosterDiff]:
-    """Do the same as `_compare` for a tenant without a roster, with no snapshot of the store open."""
+    """Yield the diff as `_compare` does, for a tenant without a roster. No snapshot of the store stays open."""
     with (
         open_store("memory:", COLLECTIONS) as empty,
         empty.read(job.tenant) as stored,

@@ -1,4 +1,4 @@
-"""Mixed load: a sample of `python -m tests.server.short_requests.mixed_load`."""
+"""Mixed load: a sample of `python -m tests.server.loop_requests.mixed_load`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.short_requests.mixed_load import run_mixed_load
+from tests.server.loop_requests.mixed_load import run_mixed_load
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chalk_flask import create_app
-from chalk_flask.api.reads.request_kind import MAX_QUERY_LENGTH, read_kind, request_kind_of
+from chalk_flask.api.reads.request_kinds import MAX_QUERY_LENGTH, classify_read, request_classifier
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS
 
@@ -24,8 +24,8 @@ from tests.support.api_client import CHALK, IMS
     ],
 )
 def test_objects_and_small_pages_have_a_kind(path: str, query: str) -> None:
-    assert read_kind("GET", path, query)
-    assert read_kind("HEAD", path, query) == read_kind("GET", path, query)
+    assert classify_read("GET", path, query)
+    assert classify_read("HEAD", path, query) == classify_read("GET", path, query)
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ def test_objects_and_small_pages_have_a_kind(path: str, query: str) -> None:
     ],
 )
 def test_other_requests_have_none(method: str, path: str, query: str) -> None:
-    assert read_kind(method, path, query) == ""
+    assert classify_read(method, path, query) == ""
 
 
 def test_kind_does_not_depend_on_ids_and_paging() -> None:
     def kinds(*requests: tuple[str, str]) -> set[str]:
-        return {read_kind("GET", f"{IMS}/{path}", query) for path, query in requests}
+        return {classify_read("GET", f"{IMS}/{path}", query) for path, query in requests}
 
     assert len(kinds(("users/u-1", ""), ("users/u-2", ""))) == 1
     assert len(kinds(("users", "limit=5"), ("users", "offset=7&limit=9"), ("users", ""))) == 1
@@ -79,6 +79,6 @@ def test_requests_that_may_wait_run_in_threads(
     tmp_path: Path, storage: str, settings: dict[str, object], is_used: bool
 ) -> None:
     app = create_app(storage=storage.format(tmp_path), data=str(tmp_path / "data"), **settings)
-    assert (request_kind_of(services_of(app)) is not None) == is_used
+    assert (request_classifier(services_of(app)) is not None) == is_used
     services_of(app).access_log.close()
     services_of(app).store.close()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from chalk_flask.server.short_requests.short_kinds import LONG_REQUEST_SECONDS, ShortKinds
+from chalk_flask.server.loop_requests.loop_kinds import MAX_LOOP_SECONDS, LoopKinds
 
-SHORT, LONG = 0.0, 2 * LONG_REQUEST_SECONDS
+SHORT, LONG = 0.0, 2 * MAX_LOOP_SECONDS
 
 
 def test_new_kind_is_short_after_two_short_requests() -> None:
-    kinds = ShortKinds()
+    kinds = LoopKinds()
     found = []
     for _ in range(3):
         found.append("page" in kinds)
@@ -19,7 +19,7 @@ def test_new_kind_is_short_after_two_short_requests() -> None:
 
 
 def test_new_kind_with_a_long_request_is_not_short() -> None:
-    kinds = ShortKinds()
+    kinds = LoopKinds()
     kinds.record("page", LONG)
     for _ in range(2):
         kinds.record("page", SHORT)
@@ -27,7 +27,7 @@ def test_new_kind_with_a_long_request_is_not_short() -> None:
 
 
 def test_kind_that_was_short_for_long_may_have_two_long_requests() -> None:
-    kinds = ShortKinds()
+    kinds = LoopKinds()
     for _ in range(100):
         kinds.record("page", SHORT)
     kinds.record("page", LONG)
@@ -38,7 +38,7 @@ def test_kind_that_was_short_for_long_may_have_two_long_requests() -> None:
 
 
 def test_kind_is_short_again_after_ten_short_requests_at_most() -> None:
-    kinds = ShortKinds()
+    kinds = LoopKinds()
     for _ in range(100):
         kinds.record("page", LONG)
     for _ in range(10):
@@ -48,14 +48,14 @@ def test_kind_is_short_again_after_ten_short_requests_at_most() -> None:
 
 
 def test_kind_of_which_every_third_request_is_long_is_not_short() -> None:
-    kinds = ShortKinds()
+    kinds = LoopKinds()
     for number in range(300):
         kinds.record("page", LONG if number % 3 == 0 else SHORT)
     assert "page" not in kinds
 
 
 def test_kinds_do_not_affect_each_other() -> None:
-    kinds = ShortKinds()
+    kinds = LoopKinds()
     for _ in range(2):
         kinds.record("page", SHORT)
         kinds.record("export", LONG)
@@ -63,8 +63,8 @@ def test_kinds_do_not_affect_each_other() -> None:
 
 
 def test_number_of_kinds_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chalk_flask.server.short_requests.short_kinds._MAX_KINDS", 10)
-    kinds = ShortKinds()
+    monkeypatch.setattr("chalk_flask.server.loop_requests.loop_kinds._MAX_KINDS", 10)
+    kinds = LoopKinds()
     for number in range(1000):
         kinds.record(str(number), SHORT)
         kinds.record(str(number), SHORT)

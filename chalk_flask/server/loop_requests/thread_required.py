@@ -10,17 +10,18 @@ if TYPE_CHECKING:
 __all__ = ["IN_LOOP_KEY", "ThreadRequired", "require_thread"]
 
 IN_LOOP_KEY = "chalk_flask.in_loop"
-"""Key of the WSGI environment that is present if the server loop runs the request. Then nothing may wait."""
+"""Key of the WSGI environment that is present if the server loop runs the request, so that it must not wait."""
 
 
 class ThreadRequired(BaseException):
-    """Signal that a thread must run the request. It is not an error, so nothing that handles errors must catch it."""
+    """Signal that a thread must run the request. It is no error: handlers of errors must not catch it."""
 
 
 def require_thread(environ: WSGIEnvironment) -> None:
     """Raise ThreadRequired if the server loop runs the request.
 
-    Call this before the request has its first effect, such as a count or a log message: a thread runs it again.
+    Call this before the request waits, or has its first effect, such as a count or a log message. A thread then runs
+    the request again.
     """
     if IN_LOOP_KEY in environ:
         raise ThreadRequired

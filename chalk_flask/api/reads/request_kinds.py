@@ -1,4 +1,4 @@
-"""Kinds of reads that are usually short: single objects, and pages. The server loop runs them if they are."""
+"""Kinds of requests that can be loop requests: reads of single objects, and of pages."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import TYPE_CHECKING
 from chalk_flask.api.routes import READ_ROUTES, ROOTS
 
 if TYPE_CHECKING:
-    from chalk_flask.server.short_requests import RequestKind
+    from chalk_flask.server.loop_requests import ClassifyRequest
     from chalk_flask.services import Services
 
-__all__ = ["read_kind", "request_kind_of"]
+__all__ = ["classify_read", "request_classifier"]
 
 MAX_PAGE_RECORDS = 200
-"""Maximum number of records on a page that the server loop serves. Larger pages are streams."""
+"""Maximum number of records on a page that the server loop serves. Larger pages are usually streams."""
 
 MAX_QUERY_LENGTH = 512
-"""Maximum length of a query string of a short request, because it is a part of the kind."""
+"""Maximum number of characters in the query string of a loop request, because it is a part of the kind."""
 
 _COLLECTIONS = frozenset(name for route in READ_ROUTES for path in route.paths for name in path.split("/")[1::2])
 _DEFAULT_LIMITS = {root.path: root.default_limit for root in ROOTS}
 _ROOT_LENGTH = len(ROOTS[0].path)
 
 
-def request_kind_of(services: Services) -> RequestKind | None:
-    """Return the function that tells the server which requests may be short, or None if each may have to wait.
+def request_classifier(services: Services) -> ClassifyRequest | None:
+    """Return the function that finds the kind of a request, or None if each request of the service may have to wait.
 
-    Rates are counted before the request is known to be short, and in a shared file. A log that an operator reads slowly
-    makes each request wait that is logged.
+    With rate limits, each request is counted in a shared file. With `log_requests`, each one writes to the log, whose
+    reader may be slow. Stores without immediate reads may wait at any time.
     """
     settings = services.settings
     has_rates = settings.rate_limit_token or settings.rate_limit_address
     if has_rates or settings.log_requests or not services.store.has_immediate_reads:
         return None
-    return read_kind
+    return classify_read
 
 
-def read_kind(method: str, path: str, query: str) -> str:
-    """Return the kind of a read from its method, path and query, or "" for other requests and for long reads.
+def classify_read(method: str, path: str, query: str) -> str:
+    """Return the kind of a read from its method, path and query, or "" if only a thread may run it.
 
     Reads that differ in ids, offset and limit only are of one kind.
     """

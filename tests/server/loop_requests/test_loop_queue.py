@@ -1,4 +1,4 @@
-"""Server loop that runs short requests: which ones, in which order, and what happens to the others meanwhile."""
+"""Server loop that runs loop requests: which ones, in which order, and what happens to the others meanwhile."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.slow
 APP = """
 import time
 from collections import Counter
-from chalk_flask.server.short_requests import short_kinds
-from chalk_flask.server.short_requests import IN_LOOP_KEY, require_thread
+from chalk_flask.server.loop_requests import loop_kinds
+from chalk_flask.server.loop_requests import IN_LOOP_KEY, require_thread
 
-short_kinds.LONG_REQUEST_SECONDS = 0.1  # so that no request is long because the machine is busy
+loop_kinds.MAX_LOOP_SECONDS = 0.1  # so that no request is long because the machine is busy
 runs, effects = Counter(), Counter()
 
-def request_kind(method, path, query):
+def classify_request(method, path, query):
     return "" if path.startswith("/threads") else path.split("/")[1]
 
 def app(environ, start_response):

@@ -1,4 +1,4 @@
-"""Mixed load on one server: `python -m tests.server.short_requests.mixed_load --minutes 5` prints the differences.
+"""Mixed load on one server: `python -m tests.server.loop_requests.mixed_load --minutes 5` prints the differences.
 
 Clients send short and long reads, read slowly, pipeline and disconnect, while packages are imported. Each complete
 response is compared with that of the memory backend, for the roster before or after an import that ran meanwhile.
@@ -25,10 +25,10 @@ from bench.district import write_delta, write_package
 from bench.servers import CHALK, run_command
 from chalk_flask import create_app
 from chalk_flask.permissions.scopes import ALL, ROSTER_CORE
-from chalk_flask.server.short_requests import LONG_REQUEST_SECONDS
+from chalk_flask.server.loop_requests import MAX_LOOP_SECONDS
 from chalk_flask.storage import COLLECTIONS
 from tests.conftest import services_of
-from tests.server.short_requests.load_clients import Client, Place, Sample, Tally, digest
+from tests.server.loop_requests.load_clients import Client, Place, Sample, Tally, digest
 from tests.support.api_client import CHALK as WHOLE
 from tests.support.api_client import IMS
 from tests.support.server_process import ServerProcess, server_process
@@ -61,10 +61,10 @@ SEARCHES: Final = (
 )
 APP: Final = """
 from chalk_flask import create_app
-from chalk_flask.api.reads import request_kind_of
-from chalk_flask.server.short_requests import IN_LOOP_KEY, short_kinds
+from chalk_flask.api.reads import request_classifier
+from chalk_flask.server.loop_requests import IN_LOOP_KEY, loop_kinds
 
-short_kinds.LONG_REQUEST_SECONDS = {long_seconds}
+loop_kinds.MAX_LOOP_SECONDS = {long_seconds}
 flask_app = create_app()
 
 def app(environ, start_response):
@@ -73,7 +73,7 @@ def app(environ, start_response):
         return start_response(status, [*headers, ("Ran-In", place)], exc_info)
     return flask_app(environ, start)
 
-request_kind = request_kind_of(flask_app.extensions["chalk"])
+classify_request = request_classifier(flask_app.extensions["chalk"])
 """
 
 
@@ -95,7 +95,7 @@ def run_mixed_load(
     users: int,
     seed: int,
     phase_seconds: float = PHASE_SECONDS,
-    long_seconds: float = LONG_REQUEST_SECONDS,
+    long_seconds: float = MAX_LOOP_SECONDS,
 ) -> dict[str, Any]:
     """Serve a district in the folder under load, and return the figures."""
     storage = f"sqlite:///{folder}/chalk.db"

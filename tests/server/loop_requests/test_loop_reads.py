@@ -27,11 +27,11 @@ pytestmark = pytest.mark.slow
 # The header Ran-In says where a request ran. In the second server, threads run all of them.
 APP = """
 from chalk_flask import create_app
-from chalk_flask.api.reads import request_kind_of
-from chalk_flask.server.short_requests import IN_LOOP_KEY, short_kinds
+from chalk_flask.api.reads import request_classifier
+from chalk_flask.server.loop_requests import IN_LOOP_KEY, loop_kinds
 from chalk_flask.storage import COLLECTIONS
 
-short_kinds.LONG_REQUEST_SECONDS = 5.0  # so that no request is long because the machine is busy
+loop_kinds.MAX_LOOP_SECONDS = 5.0  # so that no request is long because the machine is busy
 flask_app = create_app()
 services = flask_app.extensions["chalk"]
 
@@ -41,10 +41,10 @@ def app(environ, start_response):
         return start_response(status, [*headers, ("Ran-In", place)], exc_info)
     return flask_app(environ, start)
 
-request_kind = request_kind_of(services)
+classify_request = request_classifier(services)
 """
 STOP = "\nservices.access_log.close()\nservices.store.close()\n"
-IN_THREADS = "\nrequest_kind = None\n"
+IN_THREADS = "\nclassify_request = None\n"
 
 
 class Servers(NamedTuple):
