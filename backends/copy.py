@@ -34,7 +34,8 @@ Counts: TypeAlias = dict[str, dict[str, int]]
 OnProgress: TypeAlias = Callable[[str, int, int | None], None]
 """Called with a phase, the number of records or rows done, and the expected number; None if it is unknown.
 
-The phase of a copy is the name of a collection. It is called once per 1,000 records or rows.
+The phase of a copy is the name of a collection. Copies and imports call it once per 1,000 records or rows, and syncs
+after each page.
 """
 
 _MARKER_KEY = "copy"

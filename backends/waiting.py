@@ -1,8 +1,8 @@
 """Reads of a thread that must not wait, such as the one that serves all connections of a server.
 
-In a `with` block of `immediate_reads`, a backend with `has_immediate_reads` raises WaitRequired instead of opening a
-file, beginning work of unknown duration, or waiting for a lock for more than a millisecond. The caller then repeats the
-read in another thread.
+In a `with` block of `immediate_reads`, a backend with `has_immediate_reads` opens no file, and begins no work of
+unknown duration. It waits for a lock for at most a millisecond. It raises WaitRequired instead. The caller then repeats
+the read in another thread.
 """
 
 from __future__ import annotations

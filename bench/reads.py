@@ -21,6 +21,7 @@ from bench.servers import BenchmarkError, Server, chalk_server, cpu_seconds_per_
 
 __all__ = [
     "LoadSettings",
+    "body_file_name",
     "choose_paths",
     "download",
     "measure_growth",
@@ -120,11 +121,12 @@ def save_bodies(server: Server, folder: Path) -> dict[str, list[str]]:
     with closing(server.connect()) as connection:
         for name, some in paths.items():
             for number, path in enumerate(some):
-                (folder / _file_name(name, number)).write_bytes(server.get(path, connection)[1])
+                (folder / body_file_name(name, number)).write_bytes(server.get(path, connection)[1])
     return paths
 
 
-def _file_name(name: str, number: int) -> str:
+def body_file_name(name: str, number: int) -> str:
+    """Return the name of the file with the response body of a request of this kind. Numbers begin at 0."""
     return f"{name}-{number}" if number else name
 
 
@@ -143,7 +145,7 @@ def measure_reads(
 
 def _measure_read(figure: str, server: Server, baseline: Server, paths: Sequence[str], load: LoadSettings) -> Figure:
     name = figure.removesuffix(".same")
-    files = [f"/{_file_name(name, number)}" for number in range(len(paths))]
+    files = [f"/{body_file_name(name, number)}" for number in range(len(paths))]
     rounds = load.alternate((server, paths), (baseline, files))
     own_rate, baseline_rate = (median(pair[side] for pair in rounds) for side in range(2))
     size = len(server.get(paths[0])[1])

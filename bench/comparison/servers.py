@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from bench.comparison.data import PAGE_SIZE, Sample, count_records, write_datasette, write_json_server
 from bench.comparison.installation import ServerName
+from bench.reads import body_file_name
 from bench.servers import BenchmarkError, Server, baseline_server, external_server, free_port
 
 __all__ = ["RECORD_COUNTS", "ComparedServer", "check_responses", "compared_server", "own_requests"]
@@ -60,7 +61,7 @@ def save_bodies(own: ComparedServer, folder: Path) -> int:
     with closing(own.server.connect()) as connection:
         for kind, paths in own.requests.items():
             for number, path in enumerate(paths):
-                (folder / _file_name(kind, number)).write_bytes(own.server.get(path, connection)[1])
+                (folder / body_file_name(kind, number)).write_bytes(own.server.get(path, connection)[1])
         body = own.server.get(own.collection, connection)[1]
     (folder / "collection").write_bytes(body)
     return len(body)
@@ -81,13 +82,9 @@ def compared_server(
         yield compared
 
 
-def _file_name(kind: str, number: int) -> str:
-    return kind if number == 0 else f"{kind}-{number}"
-
-
 def _static_requests(sample: Sample) -> Requests:
     counts = {kind: len(paths) for kind, paths in own_requests(sample)[0].items()}
-    return {kind: [f"/{_file_name(kind, number)}" for number in range(count)] for kind, count in counts.items()}
+    return {kind: [f"/{body_file_name(kind, number)}" for number in range(count)] for kind, count in counts.items()}
 
 
 def _offset_requests(sample: Sample, page: str, student: str, user: str = "/users/{id}") -> Requests:

@@ -53,7 +53,7 @@ class RosterCounter:
     """Counter of the records of all tenants. Thread-safe.
 
     Writes of grade tools do not change the counted collections, so the numbers stay valid after them. With a
-    `shared_state`, one process counts for all of them, and the numbers survive a restart.
+    `shared_state`, processes use the numbers that another one has counted, and the numbers survive a restart.
     """
 
     def __init__(

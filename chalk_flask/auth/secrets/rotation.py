@@ -36,16 +36,16 @@ SecretLocation: TypeAlias = tuple[dict[str, Any], str]
 """Object in the body of a record, and the name of its member with an encrypted secret."""
 
 
-def _secrets_of_list_member(body: dict[str, Any]) -> Iterator[SecretLocation]:
+def _secrets_in_list(body: dict[str, Any]) -> Iterator[SecretLocation]:
     # The secret of a revoked client is never used again. Its key may be lost.
     if body.get("revoked") is None:
         yield from ((secret, "sealed") for secret in body.get("secrets", ()))
 
 
 SECRETS: Final[Mapping[str, Callable[[dict[str, Any]], Iterator[SecretLocation]]]] = {
-    "webhooks": _secrets_of_list_member,
+    "webhooks": _secrets_in_list,
     "sources": lambda body: iter([(body, "sealed")]),
-    "clients": _secrets_of_list_member,
+    "clients": _secrets_in_list,
     "administrators": lambda body: iter([(body, "totpSecret")]),
 }
 """Function that finds the encrypted secrets of a record, for each collection with such secrets."""

@@ -92,9 +92,9 @@ def import_command(
 
     A package that exceeds a change threshold is held: nothing is changed and the exit code is 3. Apply it with
     `chalk-flask imports approve`. Set change thresholds with `chalk-flask tenant set`. By default, a package is held if
-    it would delete more than 10 % and more than 10 of a file's records. Deleting more than half of a file, or a school
-    in use, suffices. So do changes of more than 75 % of a file with more than 100 records. More than 1 % and more than
-    10 quarantined rows of a file hold it too.
+    it would delete more than 10 % and more than 10 of a file's records. It is also held if it would delete more than
+    half of a file, or a school in use. The same applies to changes of more than 75 % of a file with more than 100
+    records, and to more than 1 % and more than 10 quarantined rows of a file.
 
     Errors, warnings, quarantined rows, and the reasons of a hold go to stderr, the rest of the report to stdout.
 
