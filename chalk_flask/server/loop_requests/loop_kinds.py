@@ -41,7 +41,7 @@ class LoopKinds:
         self._scores: dict[str, int] = {}
 
     def __contains__(self, kind: str) -> bool:
-        """Return True if the server loop runs requests of a kind. New kinds must be short in threads first."""
+        """Return True if the server loop runs requests of a kind. Threads run new kinds first."""
         return self._scores.get(kind, _MAX_SCORE) <= _MAX_LOOP_SCORE
 
     def record(self, kind: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Immediate reads of SQLite: they never wait, and leave the connections as they were."""
+"""Immediate reads of SQLite: they end instead of waiting, and leave the connections as they were."""
 
 from __future__ import annotations
 
