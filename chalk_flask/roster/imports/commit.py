@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from backends import OnProgress, Record, StorageError, Transaction
-from chalk_flask.outbox import Outbox
+from chalk_flask.outbox import Outbox, load_subscriptions
 from chalk_flask.roster.changes import ChangeCause, RosterWriter, clock, grade_tool_records
 from chalk_flask.roster.changes.sequence import last_sequence
 from chalk_flask.roster.changes.version import RosterVersion, ToolWrites, find_tool_writes, has_conflicts
@@ -28,14 +28,15 @@ __all__ = ["prepare_first_load", "store_changes", "store_unchanged"]
 def prepare_first_load(job: ImportJob, report: ImportReport, version: RosterVersion) -> FirstLoad:
     """Return the first load of a tenant with this version and without a roster. It begins at its first `put`.
 
-    `put` raises RosterChangedError if another writer has changed the version.
+    `put` raises RosterChangedError if another writer has changed the version, or has created a webhook: webhooks
+    receive the files in their order.
     """
 
     @contextlib.contextmanager
     def begin() -> Iterator[RosterWriter]:
         write = partial(job.store.write, job.tenant)
         with write_with_final_timestamp(write, job.tenant, 0.0, first=True, run=report.run) as writer:
-            if writer.transaction.revision != version.revision:
+            if writer.transaction.revision != version.revision or load_subscriptions(writer.transaction):
                 raise RosterChangedError
             yield writer
 

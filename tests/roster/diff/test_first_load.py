@@ -8,9 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
 import pytest
 
 from backends import Backend, Snapshot, Transaction, open_store
+from chalk_flask.outbox import EncryptedSecret, Subscription
+from chalk_flask.outbox.delivery import BODIES
+from chalk_flask.outbox.delivery import COLLECTION as DELIVERIES
+from chalk_flask.outbox.subscription import COLLECTION as WEBHOOKS
 from chalk_flask.roster.imports import ImportOptions, ImportReport, import_package
 from chalk_flask.roster.integrity.checker import check_store
 from chalk_flask.storage import COLLECTIONS, RosterStore
@@ -149,3 +154,41 @@ def test_faster_import_of_another_writer_leads_to_new_comparison(store: Backend,
         report, _ = import_with_phases(overtaken, path)
     assert (report.state, report.total()["unchanged"]) == ("committed", 30)
     assert check_store(store).problems == []
+
+
+WEBHOOK = Subscription(
+    id="wh-1",
+    tenant="default",
+    url="https://tool.example.org/hooks",
+    created="2026-09-01T08:00:00.000Z",
+    secrets=(EncryptedSecret("sealed"),),
+    root="http://localhost/api/oneroster/v1p1",
+    initial=True,
+)
+
+
+def add_webhook(store: Backend) -> None:
+    with store.write("default") as transaction:
+        transaction.put(WEBHOOKS, [WEBHOOK.to_record()])
+
+
+def sent_records(store: Backend) -> list[tuple[str, str]]:
+    """Return entity type and id of the new records that are stored for webhooks, in order."""
+    with store.read("default") as snapshot:
+        bodies = snapshot.get_many(BODIES, list(snapshot.keys(DELIVERIES)))
+    changes = [change for key in sorted(bodies) for change in orjson.loads(bodies[key])["data"]["batch"]["changes"]]
+    return [(change["entity_type"], change["sourced_id"]) for change in changes if change["action"] == "created"]
+
+
+def test_webhook_that_is_created_meanwhile_receives_the_records_in_the_same_order(
+    store: Backend, tmp_path: Path
+) -> None:
+    path = large_package().zip(tmp_path / "package.zip")
+    with small_first_loads():
+        import_with_phases(OvertakenStore(store, lambda: add_webhook(store)), path)
+    with open_store("memory:", COLLECTIONS) as other:
+        add_webhook(other)
+        import_with_phases(other, path)
+        expected = sent_records(other)
+    assert expected
+    assert sent_records(store) == expected
