@@ -20,27 +20,39 @@ from chalk_flask.roster.imports import history
 from chalk_flask.roster.imports.parameters import ImportJob, RosterChangedError, no_callback
 from chalk_flask.roster.imports.report import ImportReport
 from chalk_flask.roster.package.reader import ROWS_PER_PROGRESS_CALL
+from chalk_flask.storage import RosterStore
 from chalk_flask.times import utc_now
 
-__all__ = ["prepare_first_load", "store_changes", "store_unchanged"]
+__all__ = ["has_roster", "prepare_first_load", "store_changes", "store_unchanged"]
 
 
 def prepare_first_load(job: ImportJob, report: ImportReport, version: RosterVersion) -> FirstLoad:
     """Return the first load of a tenant with this version and without a roster. It begins at its first `put`.
 
-    `put` raises RosterChangedError if another writer has changed the version, or has created a webhook: webhooks
-    receive the files in their order.
+    `put` raises RosterChangedError if another writer has changed the version, or has loaded another tenant, which would
+    wait for the lock. It also raises it if there is a webhook now: webhooks receive the files in their order.
     """
 
     @contextlib.contextmanager
     def begin() -> Iterator[RosterWriter]:
         write = partial(job.store.write, job.tenant)
         with write_with_final_timestamp(write, job.tenant, 0.0, first=True, run=report.run) as writer:
-            if writer.transaction.revision != version.revision or load_subscriptions(writer.transaction):
+            is_changed = writer.transaction.revision != version.revision
+            if is_changed or load_subscriptions(writer.transaction) or has_roster(job.store):
                 raise RosterChangedError
             yield writer
 
     return FirstLoad(begin)
+
+
+def has_roster(store: RosterStore) -> bool:
+    """Return True if a tenant of the store has a roster."""
+    return any(map(partial(_tenant_has_roster, store), store.tenants()))
+
+
+def _tenant_has_roster(store: RosterStore, tenant: str) -> bool:
+    with store.read(tenant) as snapshot:
+        return snapshot.revision > 0
 
 
 def store_changes(job: ImportJob, report: ImportReport, diff: RosterDiff, version: RosterVersion) -> None:

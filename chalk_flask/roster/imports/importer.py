@@ -231,13 +231,8 @@ def _is_large_first_load(job: ImportJob, package: Package, stored: Snapshot) -> 
         and not isinstance(job.store, LockedStore)
         and not load_subscriptions(stored)
         and not any(map(stored.exists, FILES))
-        and not any(map(partial(_has_roster, job.store), job.store.tenants()))
+        and not commit.has_roster(job.store)
     )
-
-
-def _has_roster(store: RosterStore, tenant: str) -> bool:
-    with store.read(tenant) as snapshot:
-        return snapshot.revision > 0
 
 
 @contextlib.contextmanager

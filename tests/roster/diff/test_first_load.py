@@ -156,6 +156,16 @@ def test_faster_import_of_another_writer_leads_to_new_comparison(store: Backend,
     assert check_store(store).problems == []
 
 
+@pytest.mark.every_backend
+def test_faster_import_of_another_tenant_prevents_early_write(store: Backend, tmp_path: Path) -> None:
+    path, other = large_package().zip(tmp_path / "ours.zip"), PackageBuilder().zip(tmp_path / "other.zip")
+    overtaken = OvertakenStore(store, lambda: import_package(store, "other", other, ImportOptions()))
+    with small_first_loads():
+        report, phases = import_with_phases(overtaken, path)
+    assert (report.state, report.total()["created"]) == ("committed", 138)
+    assert "writing enrollments" in phases
+
+
 WEBHOOK = Subscription(
     id="wh-1",
     tenant="default",
