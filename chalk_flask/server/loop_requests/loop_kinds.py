@@ -59,6 +59,6 @@ class LoopKinds:
         self._set(kind, min(self._scores.get(kind, _NEW_KIND_SCORE) + _LONG_REQUEST_SCORE, _MAX_SCORE))
 
     def _set(self, kind: str, score: int) -> None:
-        if len(self._scores) >= _MAX_KINDS:
+        if kind not in self._scores and len(self._scores) >= _MAX_KINDS:
             self._scores.clear()  # threads run all kinds until their times are known again
         self._scores[kind] = score

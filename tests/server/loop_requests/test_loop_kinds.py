@@ -70,3 +70,13 @@ def test_number_of_kinds_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
         kinds.record(str(number), SHORT)
     assert len(kinds._scores) <= 10
     assert "999" in kinds
+
+
+def test_known_kind_removes_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalk_flask.server.loop_requests.loop_kinds._MAX_KINDS", 10)
+    kinds = LoopKinds()
+    for number in range(10):
+        kinds.record(str(number), SHORT)
+        kinds.record(str(number), SHORT)
+    kinds.record("9", LONG)
+    assert all(str(number) in kinds for number in range(9))
