@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import errno
-from pathlib import Path
 
 from backends.errors import StorageFullError, StorageUnavailableError
-from backends.files.private_files import create_private_file
 
-__all__ = ["check_lock_file", "lock_file_error", "storage_error"]
+__all__ = ["error_class", "error_reason", "storage_error"]
 
 _FULL = {
     errno.ENOSPC: "the disk is full: free space on it",
@@ -23,28 +21,14 @@ def storage_error(error: OSError, subject: object) -> StorageUnavailableError:
 
     Its message names the file in `error`, or else `subject`, the file or the action that failed.
     """
-    kind = StorageFullError if error.errno in _FULL else StorageUnavailableError
-    return kind(f"{error.filename or subject}: {_reason(error)}")
+    return error_class(error)(f"{error.filename or subject}: {error_reason(error)}")
 
 
-def check_lock_file(path: Path, store: Path) -> None:
-    """Create the lock file (mode 0600) if it is missing. Raises StorageUnavailableError if that is impossible.
-
-    It gets the owner of the store, or that of its folder if there is no store yet. Waiting for a lock on a file that
-    cannot be created would end with the timeout, and blame another writer.
-    """
-    try:
-        if not path.exists():
-            create_private_file(path, store if store.exists() else None)
-    except OSError as error:
-        raise lock_file_error(error, path) from error
+def error_class(error: OSError) -> type[StorageUnavailableError]:
+    """Return StorageFullError if there is no room for more data, or else StorageUnavailableError."""
+    return StorageFullError if error.errno in _FULL else StorageUnavailableError
 
 
-def lock_file_error(error: OSError, path: Path) -> StorageUnavailableError:
-    """Return the storage error for a lock file that cannot be used."""
-    kind = StorageFullError if error.errno in _FULL else StorageUnavailableError
-    return kind(f"cannot use the lock file {path}: {_reason(error)}; check its folder, owner and permissions")
-
-
-def _reason(error: OSError) -> str:
+def error_reason(error: OSError) -> str:
+    """Return the reason of an error as an operator would say it."""
     return (_FULL | _READ_ONLY).get(error.errno or 0) or error.strerror or type(error).__name__

@@ -9,7 +9,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["create_private_file", "give_to_owner", "make_folder", "open_private", "sync_folder"]
+__all__ = ["create_private_file", "give_to_owner", "make_folder", "make_subfolder", "open_private", "sync_folder"]
 
 
 def open_private(path: str, flags: int) -> int:
@@ -52,6 +52,11 @@ def make_folder(path: Path, mode: int = 0o700) -> None:
         return
     if not path.parent.is_dir():
         make_folder(path.parent, 0o777)
+    make_subfolder(path, mode)
+
+
+def make_subfolder(path: Path, mode: int = 0o700) -> None:
+    """Create a folder with the owner of the folder above it, which must exist. Raises OSError."""
     path.mkdir(mode=mode, exist_ok=True)
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Self
 from urllib.parse import unquote
 
-from filelock import FileLock, Timeout
-
 from backends.base import (
     Backend,
     Collection,
@@ -36,6 +34,7 @@ from backends.base import (
     check_text,
     file_path,
 )
+from backends.files.lock_file import LockFile
 from backends.files.private_files import make_folder
 from backends.jsonfile.file_copies import link_or_copy
 from backends.jsonfile.open_mark import OpenMark, exclusive_lock
@@ -43,7 +42,7 @@ from backends.jsonfile.store_description import SCHEMA_VERSION, STORE_FILE, Stor
 from backends.jsonfile.tenant_folder import CURRENT_FILE, Folder, LoadedState
 from backends.memory.backend import TableSnapshot, TableTransaction
 from backends.memory.evaluator import TenantTables
-from backends.os_errors import check_lock_file, lock_file_error, storage_error
+from backends.os_errors import storage_error
 
 __all__ = ["JSONFileBackend"]
 
@@ -260,17 +259,11 @@ class JSONFileBackend(Backend):
         deadline = time.monotonic() + wait
         if not self._thread_lock.acquire(timeout=wait):
             raise _busy(wait)
-        # A new lock object each time: one that was created before a fork does not work after it.
-        lock = FileLock(self._path / ".lock", mode=0o600, thread_local=False)
+        lock = LockFile(self._path / ".lock", self._path)
         try:
-            check_lock_file(self._path / ".lock", self._path)
-            lock.acquire(timeout=max(deadline - time.monotonic(), 0), poll_interval=0.005)
-        except BaseException as error:
+            lock.acquire(max(deadline - time.monotonic(), 0))
+        except BaseException:
             self._thread_lock.release()
-            if isinstance(error, Timeout):
-                raise _busy(wait) from None
-            if isinstance(error, OSError):
-                raise lock_file_error(error, self._path / ".lock") from error
             raise
 
         def release() -> None:

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import orjson
 
 from backends.base import DamagedStoreError, Record, StorageUnavailableError
-from backends.files.private_files import make_folder
+from backends.files.private_files import make_subfolder
 from backends.jsonfile.file_copies import link_or_copy
 from backends.jsonfile.files import sync_folder, write_file
 from backends.memory.evaluator import NO_TABLES, Table, TenantTables
@@ -81,7 +81,7 @@ class Folder:
     def save(self, before: LoadedState, state: TenantTables, written: Iterable[str]) -> LoadedState:
         """Store `state` in one step and return it as loaded. Only the `written` tables differ from `before`."""
         if not self.path.is_dir():
-            make_folder(self.path)
+            make_subfolder(self.path)
             sync_folder(self.path.parent)
         try:
             files = self._stage(before, state, written)

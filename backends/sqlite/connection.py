@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
-
 from backends.errors import (
     DamagedStoreError,
     InvalidQueryError,
@@ -21,7 +19,8 @@ from backends.errors import (
     StorageFullError,
     StorageUnavailableError,
 )
-from backends.os_errors import check_lock_file, lock_file_error, storage_error
+from backends.files.lock_file import LockFile
+from backends.os_errors import storage_error
 from backends.sqlite.compiler import CHECK_DEADLINE, FOLD
 from backends.statement_watch import StatementWatch
 
@@ -29,7 +28,6 @@ __all__ = ["WriteLock", "connect", "driver_errors", "watched_statement"]
 
 
 _BUSY_TIMEOUT_SECONDS = 10
-_LOCK_POLL_SECONDS = 0.01
 
 _ERROR_CLASSES: dict[int, type[StorageError]] = {
     sqlite3.SQLITE_BUSY: StorageBusyError,
@@ -145,9 +143,8 @@ class WriteLock:
     """Exclusive lock for the writers of all threads and processes, on a file beside the store."""
 
     def __init__(self, path: Path, store: Path) -> None:
-        self._path, self._store = path, store
         self._threads = threading.Lock()
-        self._processes = FileLock(path, mode=0o600, thread_local=False)
+        self._processes = LockFile(path, store)
 
     @contextlib.contextmanager
     def hold(self, wait: float) -> Iterator[None]:
@@ -163,16 +160,9 @@ class WriteLock:
         if not self._threads.acquire(timeout=max(wait, 0)):
             raise StorageBusyError(f"another thread locked the store for more than {wait:g} seconds: try again")
         try:
-            check_lock_file(self._path, self._store)
-            self._processes.acquire(timeout=max(wait, 0), poll_interval=_LOCK_POLL_SECONDS)
-        except BaseException as error:
+            self._processes.acquire(max(wait, 0))
+        except BaseException:
             self._threads.release()
-            if isinstance(error, Timeout):
-                raise StorageBusyError(
-                    f"another process locked the store for more than {wait:g} seconds: try again"
-                ) from None
-            if isinstance(error, OSError):
-                raise lock_file_error(error, self._path) from error
             raise
 
     def release(self) -> None:

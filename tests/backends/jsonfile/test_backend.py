@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -247,3 +248,25 @@ def test_killed_writer_leaves_the_old_or_the_new_state(store: Backend, folder: P
         last = int(version)
     put(store, "notes", Record("n", b"1"))
     assert len(list((folder / "t").iterdir())) == 4
+
+
+def test_folder_that_vanishes_before_a_commit_is_not_created_again(store: Backend, folder: Path) -> None:
+    with pytest.raises(StorageUnavailableError, match="No such file or directory"), store.write("t") as transaction:
+        transaction.put("people", [Record("a", b"1")])
+        folder.rename(folder.with_name("moved"))
+    assert not folder.exists()
+
+
+def test_folder_that_vanishes_while_a_writer_waits_is_not_created_again(store: Backend, folder: Path) -> None:
+    def write() -> None:
+        with store.write("t"):
+            pass
+
+    with open_store(f"json:///{folder}", COLLECTIONS) as other, ThreadPoolExecutor(1) as executor:
+        with other.write("t"):
+            waiting = executor.submit(write)
+            time.sleep(0.1)  # It usually waits for the lock then. If it does not, the expectation is the same.
+            folder.rename(folder.with_name("moved"))
+        with pytest.raises(StorageUnavailableError, match=r"cannot use the lock file .*No such file"):
+            waiting.result()
+    assert not folder.exists()
