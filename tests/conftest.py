@@ -20,6 +20,13 @@ from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.services import Services
 from tests.support.clock import FakeClock
 from tests.support.console.browser import launch_browser
+from tests.support.postgresql import fixtures as postgresql
+
+create_postgresql_server = postgresql.create_postgresql_server
+postgresql_folder = postgresql.postgresql_folder
+postgresql_schema = postgresql.postgresql_schema
+postgresql_server = postgresql.postgresql_server
+postgresql_url = postgresql.postgresql_url
 
 collect_ignore = ["data/thirdparty"]
 """The example of the backend guide is not installed here. tests/backends/test_thirdparty.py runs its tests."""

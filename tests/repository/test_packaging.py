@@ -274,6 +274,30 @@ exec {sys.executable} "$@"
     assert f"install python{sys.version_info[0]}.{sys.version_info[1]}-venv" in completed.stderr
 
 
+def test_run_test_installs_the_postgresql_server_unless_it_exists(tmp_path: Path) -> None:
+    for name, text in {
+        ".venv/bin/python": "",
+        "apt-get": f'echo "$*" >>{tmp_path}/apt; case "$*" in *install*) exit 1 ;; esac',
+        "id": "echo 0",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    environ = {"PATH": f"{tmp_path}:{tmp_path}/tools", "CHROMIUM": "sh"}
+    (tmp_path / "cc").symlink_to(tmp_path / "id")
+    completed = run_script(tmp_path, "test", POSTGRESQL_BIN=str(tmp_path), **environ)
+    assert completed.returncode == 1
+    assert "postgresql-15 postgresql-contrib could not be installed: install postgresql-15" in completed.stderr
+    lock = "-o DPkg::Lock::Timeout=300"
+    commands = (tmp_path / "apt").read_text().splitlines()
+    assert commands == [f"{lock} update -qq", f"{lock} install -y -qq postgresql-15 postgresql-contrib"]
+    (tmp_path / "initdb").symlink_to(tmp_path / "id")
+    shutil.rmtree(tmp_path / "tools")
+    assert "postgresql" not in run_script(tmp_path, "test", POSTGRESQL_BIN=str(tmp_path), **environ).stderr
+
+
 def test_run_hides_index_addresses_in_the_errors_of_pip(tmp_path: Path) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
