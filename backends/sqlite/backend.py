@@ -17,10 +17,11 @@ from backends.base import Backend, Snapshot, Transaction
 from backends.errors import StorageError, StorageUnavailableError
 from backends.records import Collection
 from backends.repair import rebuild_values
+from backends.sql.query_cache import QueryCache
 from backends.sqlite.backup import back_up_database, exclusive_lock
+from backends.sqlite.cached_query import CachedQuery
 from backends.sqlite.connection import WriteLock, connect, driver_errors
 from backends.sqlite.pool import ConnectionPool, ReadConnection
-from backends.sqlite.query_cache import QueryCache
 from backends.sqlite.schema import (
     SCHEMA_VERSION,
     declared_parts,
@@ -60,7 +61,7 @@ class SQLiteBackend(Backend):
         self._path = path
         self._lock = WriteLock(_lock_path(path), path)
         self._readers = ConnectionPool(path, self._checkpoint_when_idle)
-        self._query_cache = QueryCache()
+        self._query_cache = QueryCache[CachedQuery]()
         self._path_cleaner = PathCleaner()
         self._watch = StatementWatch()
         self._is_described = False

@@ -21,7 +21,7 @@ from backends.errors import (
 )
 from backends.files.lock_file import LockFile
 from backends.os_errors import storage_error
-from backends.sqlite.compiler import CHECK_DEADLINE, FOLD
+from backends.sqlite.dialect import CHECK_DEADLINE, FOLD
 from backends.statement_watch import StatementWatch
 
 __all__ = ["WriteLock", "connect", "driver_errors", "watched_statement"]

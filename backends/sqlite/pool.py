@@ -17,8 +17,8 @@ from typing import TypeAlias
 
 from backends.deadline import QueryDeadline
 from backends.errors import StorageUnavailableError
-from backends.sqlite.compiler import CHECK_DEADLINE
 from backends.sqlite.connection import connect, driver_errors
+from backends.sqlite.dialect import CHECK_DEADLINE
 from backends.sqlite.query_pacer import QueryPacer
 from backends.sqlite.schema import escaped_rows
 from backends.waiting import WaitRequired, acquire_lock, may_wait, refuse_to_wait

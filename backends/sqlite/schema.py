@@ -21,7 +21,7 @@ import orjson
 from backends.errors import DamagedStoreError, NewerStoreError, StorageUnavailableError
 from backends.files.private_files import create_private_file, make_folder
 from backends.records import Collection
-from backends.sqlite.compiler import quote_identifier
+from backends.sql.dialect import quote_identifier
 from backends.sqlite.connection import WriteLock, connect, driver_errors
 
 if TYPE_CHECKING:

@@ -11,40 +11,35 @@ from typing import Any
 
 import orjson
 
-from backends.base import MAX_CHUNK_BYTES, Page, Snapshot
+from backends.base import MAX_CHUNK_BYTES, Page
 from backends.batching import batched, batched_by_size
 from backends.deadline import QueryDeadline
 from backends.errors import DamagedStoreError, QueryTimeoutError, StorageUnavailableError
-from backends.query import KEY, MATCH_ALL, Query, Scalar, Where
+from backends.query import KEY, MATCH_ALL, Query, Scalar
 from backends.records import Collection, Record, Value
-from backends.sqlite.compiler import (
-    Compiler,
-    Fragment,
-    collections_read,
-    quote_identifier,
+from backends.sql.conditions import (
     scans_records,
     selects_all_by_keys,
     selects_by_key,
     uses_equality_index,
     uses_range_index,
 )
+from backends.sql.dialect import Fragment, quote_identifier
+from backends.sql.query_cache import CacheKey, CompiledQuery, QueryCache
+from backends.sql.snapshot import FETCH_ROWS, MAX_CHUNK_RECORDS, SQLSnapshot
+from backends.sqlite.cached_query import CachedQuery, parse_ids
 from backends.sqlite.connection import driver_errors, watched_statement
+from backends.sqlite.dialect import SQLITE
 from backends.sqlite.pool import ReadConnection
-from backends.sqlite.query_cache import CachedQuery, CacheKey, QueryCache, parse_ids
 from backends.sqlite.schema import scalar_paths
 from backends.statement_watch import StatementWatch
-from backends.validation import get_collection, validate, validate_where
+from backends.validation import get_collection, validate
 from backends.waiting import refuse_to_wait
 
 __all__ = ["PooledSnapshot", "SQLiteSnapshot"]
 
-_MAX_CHUNK_RECORDS = 512
-"""Maximum number of documents in one chunk, which has about 64 to 800 KiB."""
-
 _MAX_CHEAP_PARAMS = 50
 """Number of parameters above which a condition is costly. It is then evaluated once, not for the total and the page."""
-
-_FETCH_ROWS = 1000
 
 _MAX_IMMEDIATE_IDS = 1000
 """Maximum number of row ids that an immediate read selects."""
@@ -59,15 +54,17 @@ _MAX_SORTED_ROWS = 5_000
 _UNWATCHED = StatementWatch()
 
 
-class SQLiteSnapshot(Snapshot):
+class SQLiteSnapshot(SQLSnapshot):
     """Snapshot of the transaction of one connection. Without a `query_cache` nothing is cached."""
+
+    _dialect = SQLITE
 
     def __init__(
         self,
         reader: ReadConnection,
         tenant: str,
         collections: Mapping[str, Collection],
-        query_cache: QueryCache | None = None,
+        query_cache: QueryCache[CachedQuery] | None = None,
         query_seconds: float | None = None,
         watch: StatementWatch = _UNWATCHED,
     ) -> None:
@@ -82,12 +79,6 @@ class SQLiteSnapshot(Snapshot):
         self._running = 0
         self._tenant_id, self._revision = reader.tenant(tenant)
 
-    @property
-    def revision(self) -> int:
-        """Revision of the tenant at the time of the snapshot."""
-        self._open()
-        return self._revision
-
     def find(self, query: Query) -> Page:
         """Return the page, selected by key, by cached row ids, or directly from an index."""
         self._deadline.start_step()
@@ -96,7 +87,7 @@ class SQLiteSnapshot(Snapshot):
         key = (self._tenant, query.collection, query.where, query.order)
         cached = self._compiled(key, query)
         if cached.ids is None and (
-            query.limit is None or query.limit > _MAX_CHUNK_RECORDS or _should_select_ids(cached, query)
+            query.limit is None or query.limit > MAX_CHUNK_RECORDS or _should_select_ids(cached, query)
         ):
             self._select_ids(key, cached)
         if cached.ids is None:
@@ -108,23 +99,12 @@ class SQLiteSnapshot(Snapshot):
         total, ids = query.limited_total(len(cached.ids)), cached.ids[query.offset : end]
         return Page(self._bodies(query.collection, cached, ids), total, self._has_escapes(query.collection, ids))
 
-    def exists(self, collection: str, where: Where = MATCH_ALL) -> bool:
-        """Return True if a record matches. SQLite stops at the first match; the result is not cached."""
-        owner = get_collection(collection, self._collections)
-        validate_where(where, owner, self._collections)
-        self._deadline.start_step()
-        compiler = self._compiler()
-        rows = compiler.from_where(owner, where, use_range_index=uses_range_index(owner, where) is not None)
-        prefix = compiler.with_clause()
-        sql = Fragment(f"{prefix.text}SELECT EXISTS (SELECT 1 {rows.text})", prefix.params + rows.params)
-        return bool(self._fetch_one(sql)[0])
-
     def get_many(self, collection: str, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the bodies of the existing records among `keys`, by key."""
         table = quote_identifier(get_collection(collection, self._collections).name)
         self._deadline.start_step()
         bodies: dict[str, bytes] = {}
-        for batch in batched(keys, _MAX_CHUNK_RECORDS):
+        for batch in batched(keys, MAX_CHUNK_RECORDS):
             marks = ", ".join("?" * len(batch))
             sql = f"SELECT _key, _body FROM {table} WHERE _tenant = ? AND _key IN ({marks})"
             bodies.update(self._fetch_all(Fragment(sql, (self._tenant_id, *batch))))
@@ -133,21 +113,10 @@ class SQLiteSnapshot(Snapshot):
     def get_each(self, collection: str, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """Yield key and body of each existing record among `keys`; reads one row at a time."""
         table = quote_identifier(get_collection(collection, self._collections).name)
-        for batch in batched(dict.fromkeys(keys), _MAX_CHUNK_RECORDS):
+        for batch in batched(dict.fromkeys(keys), MAX_CHUNK_RECORDS):
             marks = ", ".join("?" * len(batch))
             sql = f"SELECT _key, _body FROM {table} WHERE _tenant = ? AND _key IN ({marks})"
             yield from self._fetch_each(Fragment(sql, (self._tenant_id, *batch)))
-
-    def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
-        """Yield the matching keys in order; reads 1,000 at a time."""
-        owner = get_collection(collection, self._collections)
-        validate_where(where, owner, self._collections)
-        self._deadline.start_step()
-        compiler = self._compiler()
-        rows = compiler.from_where(owner, where)
-        prefix = compiler.with_clause()
-        sql = Fragment(f"{prefix.text}SELECT _key {rows.text} ORDER BY _key", prefix.params + rows.params)
-        return (key for batch in self._fetch(sql) for (key,) in batch)
 
     def scan(self, collection: str) -> Iterator[Record]:
         """Yield the records in key order; reads up to 1,000 at a time, limited in bytes."""
@@ -158,7 +127,7 @@ class SQLiteSnapshot(Snapshot):
         self._deadline.start_step()
         paths = {number: path for number, path in self._fetch_all(loader.paths()) if owner.has_field(path)}
         every_row = self._fetch_each(loader.rows(self._tenant_id))
-        for rows in batched_by_size(every_row, loader.body_length, _FETCH_ROWS, MAX_CHUNK_BYTES):
+        for rows in batched_by_size(every_row, loader.body_length, FETCH_ROWS, MAX_CHUNK_BYTES):
             values = self._fetch_all(loader.side_values(rows, paths)) if paths else []
             yield from loader.records(rows, values, paths)
 
@@ -173,7 +142,7 @@ class SQLiteSnapshot(Snapshot):
             range_field = uses_range_index(owner, query.where)
             range_rows = compiler.from_where(owner, query.where, use_range_index=True) if range_field else None
             # The WITH clause must have the subtrees of both forms, so it is compiled last.
-            cached = CachedQuery(self._revision, compiler.with_clause(), rows, order, range_rows)
+            cached = CachedQuery(self._revision, compiler.with_clause(), rows, order, range_from_where=range_rows)
             if uses_equality_index(owner, query.where):
                 cached.sorting_order_by = compiler.order_by(owner, query.order, sorts_rows=True)
             cached.scans_records = scans_records(owner, query.where)
@@ -185,28 +154,10 @@ class SQLiteSnapshot(Snapshot):
         cached.look_ups += 1
         return cached
 
-    def _store(self, key: CacheKey, cached: CachedQuery) -> None:
-        names = {key[1]} | collections_read(key[2])
-        if self._query_cache and all(self._collections[name].bumps_revision for name in names):
-            self._query_cache.store(key, cached)
-
-    def _compiler(self) -> Compiler:
-        return Compiler(self._collections, self._path_id, self._tenant_id)
-
     def _path_id(self, collection: str, path: str) -> int:
         sql = Fragment("SELECT id FROM _paths WHERE collection = ? AND path = ?", (collection, path))
         row = self._fetch_one(sql)
         return int(row[0]) if row else -1
-
-    def _find_by_key(self, query: Query) -> Page:
-        owner = validate(query, self._collections)
-        compiler = self._compiler()
-        rows = compiler.from_where(owner, query.where)
-        prefix = compiler.with_clause()
-        sql = Fragment(f"{prefix.text}SELECT _body {rows.text} ORDER BY _key", prefix.params + rows.params)
-        bodies = [body for (body,) in self._fetch_all(sql)]
-        end = len(bodies) if query.limit is None else query.offset + query.limit
-        return Page(self._while_open(bodies[query.offset : end]), query.limited_total(len(bodies)))
 
     def _find_page(self, cached: CachedQuery, query: Query) -> Page | None:
         """Return the page as one chunk, or None if that has more than MAX_CHUNK_BYTES."""
@@ -229,37 +180,24 @@ class SQLiteSnapshot(Snapshot):
         with driver_errors("reading"):
             return self._reader.has_escapes(self._tenant_id, collection, ids)
 
-    def _limited_total(self, cached: CachedQuery, query: Query) -> tuple[int, bool]:
-        """Return the total of the page, and True if it is the number of all matching rows."""
-        from_range = cached.range_from_where
-        if query.max_total is None or cached.total is not None or (from_range and query.limit):
-            total = self._total(cached)
-            return query.limited_total(total), total == query.limited_total(total)
-        from_where = from_range or cached.from_where
-        rows = Fragment(f"SELECT 1 {from_where.text} LIMIT ?", (*from_where.params, query.max_total))
-        counting = Fragment(
-            f"{cached.prefix.text}SELECT count(*) FROM ({rows.text})", cached.prefix.params + rows.params
-        )
-        total = int(self._fetch_one(counting)[0]) if query.max_total else 0
-        return total, total < query.max_total
+    def _limited_total(self, compiled: CompiledQuery, query: Query) -> tuple[int, bool]:
+        if isinstance(compiled, CachedQuery) and compiled.range_from_where and query.limit:
+            self._total(compiled)
+        return super()._limited_total(compiled, query)
 
-    def _has_row_at(self, cached: CachedQuery, offset: int) -> bool:
-        """Return True if more rows match than `offset`."""
-        prefix, rows = cached.prefix, cached.from_where
-        text = f"{prefix.text}SELECT EXISTS (SELECT 1 {rows.text} LIMIT 1 OFFSET ?)"
-        return bool(self._fetch_one(Fragment(text, (*prefix.params, *rows.params, offset)))[0])
-
-    def _total(self, cached: CachedQuery) -> int:
+    def _total(self, compiled: CompiledQuery) -> int:
         """Return the number of matching rows, and choose the faster way to read them from now on."""
-        if cached.total is None:
-            rows = cached.range_from_where or cached.from_where
-            counting = Fragment(f"{cached.prefix.text}SELECT count(*) {rows.text}", cached.prefix.params + rows.params)
-            cached.total = int(self._fetch_one(counting)[0])
-            if cached.range_is_ordered or cached.total <= _MAX_SORTED_ROWS:
-                cached.from_where = rows
-            if cached.total <= _MAX_SORTED_ROWS:
-                cached.order_by = cached.sorting_order_by or cached.order_by
-        return cached.total
+        is_new = compiled.total is None
+        total = super()._total(compiled)
+        if is_new and isinstance(compiled, CachedQuery):
+            if compiled.range_is_ordered or total <= _MAX_SORTED_ROWS:
+                compiled.from_where = self._counted_rows(compiled)
+            if total <= _MAX_SORTED_ROWS:
+                compiled.order_by = compiled.sorting_order_by or compiled.order_by
+        return total
+
+    def _counted_rows(self, compiled: CompiledQuery) -> Fragment:
+        return (isinstance(compiled, CachedQuery) and compiled.range_from_where) or compiled.from_where
 
     def _select_ids(self, key: CacheKey, cached: CachedQuery) -> None:
         """Select the row ids once. Concurrent readers of the same query wait instead of sorting too."""
@@ -292,8 +230,8 @@ class SQLiteSnapshot(Snapshot):
         The sizes of documents are looked up only after a chunk was too large, because that takes a further statement.
         """
         ascending = cached.ids_ascend
-        for start in range(0, len(ids), _MAX_CHUNK_RECORDS):
-            part = ids[start : start + _MAX_CHUNK_RECORDS]
+        for start in range(0, len(ids), MAX_CHUNK_RECORDS):
+            part = ids[start : start + MAX_CHUNK_RECORDS]
             self._deadline.start_step()
             rows = _from_clause(collection, part, ascending)
             chunk = None if cached.has_large_bodies else self._fetch_chunk(_chunk_statement(rows))
@@ -309,7 +247,7 @@ class SQLiteSnapshot(Snapshot):
         self._deadline.start_step()
         # SQLite knows the length of a body without reading it.
         sizes = self._fetch_all(Fragment(f"SELECT d._id, ifnull(length(d._body), 0) + 1 FROM {rows.text}", rows.params))
-        for some in batched_by_size(sizes, itemgetter(1), _MAX_CHUNK_RECORDS, MAX_CHUNK_BYTES):
+        for some in batched_by_size(sizes, itemgetter(1), MAX_CHUNK_RECORDS, MAX_CHUNK_BYTES):
             sql = _chunk_statement(_from_clause(collection, array("q", [row_id for row_id, _ in some]), ascending))
             self._deadline.start_step()
             yield _checked_chunk(self._fetch_one(sql)[0])
@@ -335,7 +273,7 @@ class SQLiteSnapshot(Snapshot):
         while True:
             self._open()
             with watched_statement("reading", sql.text, self._watch), self._lock:
-                rows = cursor.fetchmany(_FETCH_ROWS)
+                rows = cursor.fetchmany(FETCH_ROWS)
             if not rows:
                 self._running -= 1
                 return
@@ -360,11 +298,6 @@ class SQLiteSnapshot(Snapshot):
         finally:
             self._running -= 1
 
-    def _while_open(self, bodies: Iterator[bytes] | list[bytes]) -> Iterator[bytes]:
-        for body in bodies:
-            self._open()
-            yield body
-
     def _execute(self, sql: Fragment) -> sqlite3.Cursor:
         with driver_errors("reading"), self._lock:
             return self._open().execute(sql.text, sql.params)
@@ -376,6 +309,9 @@ class SQLiteSnapshot(Snapshot):
     def _fetch_one(self, sql: Fragment) -> Any:
         with watched_statement("reading", sql.text, self._watch), self._lock:
             return self._open().execute(sql.text, sql.params).fetchone()
+
+    def _check_open(self) -> None:
+        self._open()
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -391,7 +327,7 @@ class PooledSnapshot(SQLiteSnapshot):
         reader: ReadConnection,
         tenant: str,
         collections: Mapping[str, Collection],
-        query_cache: QueryCache,
+        query_cache: QueryCache[CachedQuery],
         release: Callable[[ReadConnection, bool], None],
         query_seconds: float | None,
         watch: StatementWatch,
@@ -429,9 +365,9 @@ def _checked_chunk(value: object) -> bytes:
 
 def _should_select_ids(cached: CachedQuery, query: Query) -> bool:
     """Return True if caching row ids pays, because the query skips, sorts or filters many rows or ran before."""
-    if query.limit == 0 or not (query.offset > _MAX_CHUNK_RECORDS or query.order or query.where != MATCH_ALL):
+    if query.limit == 0 or not (query.offset > MAX_CHUNK_RECORDS or query.order or query.where != MATCH_ALL):
         return False
-    is_deep, is_sorted = query.offset > _MAX_CHUNK_RECORDS, bool(query.order) and query.order[0].field != KEY
+    is_deep, is_sorted = query.offset > MAX_CHUNK_RECORDS, bool(query.order) and query.order[0].field != KEY
     return (
         (query.max_total is None and (cached.scans_records or (is_deep and is_sorted)))
         or (is_deep and cached.look_ups > 1)

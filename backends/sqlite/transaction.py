@@ -19,8 +19,8 @@ from backends.base import Transaction
 from backends.batching import batched, batched_by_size
 from backends.errors import DamagedStoreError
 from backends.records import Collection, Record, Value
+from backends.sql.dialect import quote_identifier
 from backends.sqlite.bulk_insert import bulk_inserter
-from backends.sqlite.compiler import quote_identifier
 from backends.sqlite.connection import driver_errors, watched_statement
 from backends.sqlite.pool import ReadConnection
 from backends.sqlite.schema import SIDE_TABLE_INDEX, indexes, key_index, scalar_paths

@@ -25,7 +25,7 @@ from backends import (
     Where,
     open_store,
 )
-from backends.sqlite.query_cache import CachedQuery
+from backends.sqlite.cached_query import CachedQuery
 from backends.sqlite.snapshot import SQLiteSnapshot
 from backends.testing import BackendConformance
 from tests.support.storage.sqlite_steps import statements_of, steps_of

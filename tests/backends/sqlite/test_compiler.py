@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from backends import KEY, MATCH_ALL, And, Compare, In, Not, Or, Subquery, Where
-from backends.sqlite.compiler import Compiler
+from backends.sql import Compiler
+from backends.sqlite.dialect import SQLITE
 from backends.testing.base import COLLECTIONS
 
 BY_NAME = {collection.name: collection for collection in COLLECTIONS}
@@ -14,7 +15,7 @@ NAMED: Where = In("name", ("ada", "bob"))
 
 def subtrees(where: Where) -> str:
     """Return the statements that SQLite evaluates before the query."""
-    compiler = Compiler(BY_NAME, lambda _collection, _path: 1, 1)
+    compiler = Compiler(SQLITE, BY_NAME, lambda _collection, _path: 1, 1)
     compiler.from_where(BY_NAME["people"], where)
     return compiler.with_clause().text
 
@@ -57,7 +58,7 @@ def test_deep_condition_is_evaluated_beforehand(where: Where) -> None:
 
 
 def test_nested_conjunctions_are_one() -> None:
-    compiler = Compiler(BY_NAME, lambda _collection, _path: 1, 1)
+    compiler = Compiler(SQLITE, BY_NAME, lambda _collection, _path: 1, 1)
     nested = And((And((NAMED, And((MATCH_ALL, Compare("age", "=", 7))))), Compare(KEY, "=", "a")))
     text = compiler.from_where(BY_NAME["people"], nested).text
     assert text.endswith('("name" IN (?, ?) AND "age" = ? AND "_key" = ?)')

@@ -24,9 +24,10 @@ from backends import (
     Where,
     open_store,
 )
+from backends.sql import Compiler
 from backends.sqlite.backend import SQLiteBackend
-from backends.sqlite.compiler import Compiler
-from backends.sqlite.query_cache import CachedQuery
+from backends.sqlite.cached_query import CachedQuery
+from backends.sqlite.dialect import SQLITE
 from backends.testing.base import COLLECTIONS, record
 
 
@@ -82,7 +83,7 @@ def cached_query(store: Backend, query: Query, revision: int) -> CachedQuery:
 def test_alternatives_on_one_field_read_its_values_once(operator: Operator) -> None:
     people = {collection.name: collection for collection in COLLECTIONS}
     alternatives = Or(tuple(Compare("tags", operator, f"tag {number}") for number in range(100)))
-    compiler = Compiler(people, lambda _collection, _path: 1, tenant=1)
+    compiler = Compiler(SQLITE, people, lambda _collection, _path: 1, tenant=1)
     condition = compiler.from_where(people["people"], And((alternatives, Compare("name", "=", "x"))))
     assert condition.text.count("FROM _many") == 1
 
