@@ -234,10 +234,22 @@ class Backend(Closeable):
 
     @abstractmethod
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
-        """Take the write lock and return a transaction on the tenant's records.
+        """Take the write lock of the tenant and return a transaction on its records.
 
-        Raises StorageBusyError if another writer holds the lock for more than `wait` seconds.
+        A tenant has one writer at a time. A backend may have one lock for all tenants. The transaction sees every
+        commit to the tenant that ended before. Another tenant may have a writer meanwhile, see `write_alone`.
+
+        Raises StorageBusyError if another writer holds the lock for more than `wait` seconds, or if the database
+        accepts no writes for so long. Nothing was written then, and the caller may try again.
         """
+
+    def write_alone(self, tenant: str, wait: float = 60.0) -> Transaction:
+        """Take the write locks of all tenants and return a transaction on the records of one.
+
+        No other transaction of the store runs until this one ends. So reads of all tenants show one point in time.
+        A backend whose `write` locks each tenant on its own overrides this. Raises StorageBusyError as `write` does.
+        """
+        return self.write(tenant, wait)
 
     @abstractmethod
     def tenants(self) -> list[str]:

@@ -50,13 +50,13 @@ def copy_store(
 
     Collections may opt out, or select records (`is_copied` and `is_record_copied` of `Collection`).
 
-    Both stores must be open with the same collections. The source is not changed. Its write lock is held until the
+    Both stores must be open with the same collections. The source is not changed. All its writers wait until the
     copy ends, so that the copy shows one point in time.
 
     The target must be empty. With `restart` it may contain an incomplete copy, which is deleted first.
     Raises StoreNotEmptyError or IncompleteCopyError before the first write, and the errors of the stores.
     """
-    with closing(source.write(CONTROL)):
+    with closing(source.write_alone(CONTROL)):
         copy = _Copy(source, target, on_progress)
         copy.start(restart)
         tenants = [*(name for name in source.tenants() if name != CONTROL), CONTROL]
@@ -86,7 +86,7 @@ class _Copy:
 
     def start(self, restart: bool) -> None:
         """Check that the target is empty and store the marker; with `restart`, delete an incomplete copy."""
-        with self.target.write(CONTROL) as control:
+        with self.target.write_alone(CONTROL) as control:
             incomplete = _read_marker(self.target) is not None
             if incomplete and not restart:
                 check_complete(self.target)
@@ -100,7 +100,7 @@ class _Copy:
     def copy_tenant(self, tenant: str) -> dict[str, int]:
         """Copy a tenant in one transaction and return the numbers of records. CONTROL completes the copy."""
         counts: Counter[str] = Counter()
-        with self.source.read(tenant) as snapshot, self.target.write(tenant) as transaction:
+        with self.source.read(tenant) as snapshot, self.target.write_alone(tenant) as transaction:
             self._check_marker()
             if tenant == CONTROL:
                 transaction.delete(COPY_MARKER.name, [_MARKER_KEY])
@@ -120,7 +120,7 @@ class _Copy:
                 self.on_progress(collection, counts[collection], None)
 
     def _delete_records(self, tenant: str) -> None:
-        with self.target.write(tenant) as transaction:
+        with self.target.write_alone(tenant) as transaction:
             self._check_marker()
             for collection in self.target.collections.keys() - {COPY_MARKER.name}:
                 # A new iterator for each batch: a delete must not run under an open one.
@@ -128,7 +128,7 @@ class _Copy:
                     transaction.delete(collection, batch)
 
     def _check_marker(self) -> None:
-        """Raise StorageBusyError if another copy has taken over the target. The caller holds the write lock."""
+        """Raise StorageBusyError if another copy has taken over the target. The caller writes alone."""
         if _read_marker(self.target) != self.marker.body:
             raise StorageBusyError("another copy into this store was started in the meantime")
 

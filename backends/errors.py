@@ -3,7 +3,7 @@
 StorageError
 |-- InvalidStorageURLError    no backend for the URL, or a malformed URL
 |-- InvalidQueryError         undeclared collection or field, or a value of the wrong type
-|-- StorageBusyError          another writer had the write lock for longer than the caller waited
+|-- StorageBusyError          another writer had the write lock for longer than the caller waited, or none can write now
 |-- QueryTimeoutError         a query took longer than its time limit
 |-- StoreNotEmptyError        the target of a copy contains records
 |-- IncompleteCopyError       the store is the target of a copy that has not finished
@@ -50,7 +50,7 @@ class InvalidQueryError(StorageError):
 
 
 class StorageBusyError(StorageError):
-    """Timeout while waiting for the write lock, which another writer has. Nothing was written."""
+    """Timeout while waiting for the write lock, or for a database that accepts writes. Nothing was written."""
 
 
 class QueryTimeoutError(StorageError):

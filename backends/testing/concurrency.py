@@ -95,6 +95,25 @@ class ConcurrencyConformance(Conformance):
         with store.read(TENANT) as snapshot:
             assert find_keys(snapshot) == ["p001"]
 
+    def test_writer_alone_and_writers_of_other_tenants_wait_for_each_other(self, store: Backend) -> None:
+        with ThreadPoolExecutor(1) as other_thread:
+            with store.write_alone(TENANT) as transaction:
+                transaction.put("people", [person(1)])
+                for method in store.write, store.write_alone:
+                    with pytest.raises(StorageBusyError):
+                        other_thread.submit(method, "north", 0.05).result(timeout=10)
+                pending = other_thread.submit(fill, store, "people", [person(2)], "north")
+            pending.result(timeout=10)
+            with store.write("north") as transaction:
+                transaction.put("people", [person(3)])
+                with pytest.raises(StorageBusyError):
+                    other_thread.submit(store.write_alone, TENANT, 0.05).result(timeout=10)
+            with store.write_alone(TENANT, wait=5) as transaction, store.read("north") as north:
+                assert find_keys(transaction) == ["p001"]
+                assert find_keys(north) == ["p002", "p003"]
+            with store.write("north", wait=5):
+                pass
+
     def test_waiting_writer_gets_the_lock(self, store: Backend) -> None:
         with ThreadPoolExecutor(1) as other_thread:
             with store.write(TENANT) as transaction:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import permutations
 from pathlib import Path
 from threading import Event
@@ -36,6 +36,7 @@ from backends.testing.base import SimulatedError, fill, person, record
 from backends.testing.property_based import DATA, QUERY_LISTS, Data, results, with_body
 from tests.conftest import url_in
 from tests.support.paths import ROOT
+from tests.support.storage.tenant_locks import TenantLockBackend
 
 KINDS = ("json", "memory", "sqlite")
 ALL = (*COLLECTIONS, COPY_MARKER)
@@ -50,7 +51,10 @@ def open_by_name(tmp_path: Path) -> Iterator[OpenByName]:
     stores: list[Backend] = []
 
     def store(kind: str, name: str = "a", *, allow_incomplete: bool = False) -> Backend:
-        stores.append(open_store(url_in(tmp_path / name, kind), ALL, allow_incomplete=allow_incomplete))
+        if kind == "tenant locks":
+            stores.append(TenantLockBackend(ALL))
+        else:
+            stores.append(open_store(url_in(tmp_path / name, kind), ALL, allow_incomplete=allow_incomplete))
         return stores[-1]
 
     yield store
@@ -155,7 +159,7 @@ class UnreadableControlStore:
 
     def __init__(self, store: Backend) -> None:
         self._store = store
-        self.write, self.tenants = store.write, store.tenants
+        self.write_alone, self.tenants = store.write_alone, store.tenants
 
     def read(self, tenant: str) -> object:
         if tenant == CONTROL:
@@ -229,8 +233,9 @@ def test_copy_stops_after_another_copy_took_over_the_target(open_by_name: OpenBy
     assert content(target_store) == content(other)
 
 
-def test_copy_shows_one_point_in_time_and_blocks_writers(open_by_name: OpenByName) -> None:
-    origin, target_store, started = with_people(open_by_name("sqlite")), open_by_name("json", "b"), Event()
+@pytest.mark.parametrize("kind", ["sqlite", "tenant locks"])
+def test_copy_shows_one_point_in_time_and_blocks_writers(kind: str, open_by_name: OpenByName) -> None:
+    origin, target_store, started = with_people(open_by_name(kind)), open_by_name("json", "b"), Event()
     before = content(origin)
 
     def write(_: int) -> None:
@@ -247,6 +252,34 @@ def test_copy_shows_one_point_in_time_and_blocks_writers(open_by_name: OpenByNam
         copy_store(SignalingStore(origin), target_store)  # type: ignore[arg-type]  # as above
         write_result.result(timeout=10)
     assert content(target_store) == before != content(origin)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "tenant locks"])
+def test_copy_that_took_over_waits_for_the_tenant_in_progress(
+    kind: str, open_by_name: OpenByName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backends.copy._PROGRESS_INTERVAL_RECORDS", 1)
+    origin, other, target_store = with_people(open_by_name("json")), open_by_name("json", "c"), open_by_name(kind, "b")
+    fill(other, "people", [record("other")], "default")
+    other_copies: list[Future[object]] = []
+
+    class WaitingStore(UnreadableControlStore):
+        def read(self, tenant: str) -> object:
+            if tenant == "north":
+                other_copies[0].result(timeout=10)
+            return self._store.read(tenant)
+
+    with ThreadPoolExecutor(1) as other_thread:
+
+        def start_other_copy(_collection: str, _done: int, _total: int | None) -> None:
+            if not other_copies:
+                other_copies.append(other_thread.submit(copy_store, other, target_store, restart=True))
+                with pytest.raises(TimeoutError):
+                    other_copies[0].result(timeout=0.1)
+
+        with pytest.raises(StorageBusyError, match="another copy"):
+            copy_store(WaitingStore(origin), target_store, on_progress=start_other_copy)  # type: ignore[arg-type]  # as above
+    assert content(target_store) == content(other)
 
 
 def test_damaged_store_can_be_opened_but_not_read(tmp_path: Path, open_by_name: OpenByName) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -17,6 +18,7 @@ from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import CONTROL, Tenant, TenantError, TenantStore, validate_new_name
 from tests.support.paths import ROOT
 from tests.support.small_roster import ROSTER, fill
+from tests.support.storage.tenant_locks import TenantLockBackend
 
 MORNING = datetime(2031, 5, 2, 8, 0, tzinfo=UTC)
 DEFAULT_TENANT = Tenant(name="default", created=None, demographics=True)
@@ -200,6 +202,22 @@ def test_delete_fails_after_the_credentials_if_the_roster_is_locked(
         tenants.delete("north")
     monkeypatch.undo()
     assert_half_deleted_then_finish(tenants, store, token)
+
+
+def test_delete_removes_what_a_writer_commits_meanwhile_in_a_store_with_tenant_locks() -> None:
+    with TenantLockBackend(COLLECTIONS) as store, ThreadPoolExecutor(1) as other_thread:
+        tenants = TenantStore(store)
+        create_full_tenant(store, "north")
+        with store.write("north") as transaction:
+            deleted = other_thread.submit(tenants.delete, "north")
+            with pytest.raises(TimeoutError):
+                deleted.result(timeout=0.1)
+            with pytest.raises(TenantError, match="not deleted completely"):
+                tenants.create("north")
+            transaction.put("users", [Record("late", b'{"status":"active"}')])
+        deleted.result(timeout=10)
+        assert stored_keys(store, "north") == {}
+        assert tenants.create("north").name == "north"
 
 
 KILLED = """
