@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from backends.batching import batched
 from backends.errors import (
@@ -42,6 +42,7 @@ __all__ = [
     "NewerStoreError",
     "Page",
     "Record",
+    "SharedValues",
     "Snapshot",
     "StorageBusyError",
     "StorageError",
@@ -169,6 +170,47 @@ class Transaction(Snapshot):
         """Delete the records with these keys. Unknown keys are ignored."""
 
 
+class SharedValues(ABC):
+    """Transaction on short-lived values that processes share: ids that are used once, and entries such as counters.
+
+    Times are in epoch seconds.
+
+    Two transactions that use the same id, or the same key of an entry, run one after the other. `now` is the time of
+    the caller.
+    """
+
+    @abstractmethod
+    def get(self, scope: str, key: str) -> Any:
+        """Return the value of a key, or None. It may have expired."""
+
+    @abstractmethod
+    def put(self, scope: str, key: str, value: Any, expires: float) -> None:
+        """Store a value that JSON can represent. It may be deleted once it has expired."""
+
+    @abstractmethod
+    def delete(self, scope: str, key: str) -> None:
+        """Delete the value of a key."""
+
+    @abstractmethod
+    def use(self, scope: str, used_id: bytes, expires: float, now: float) -> bool:
+        """Store an id until it expires. Return True if it is new, or has expired."""
+
+    @abstractmethod
+    def count_used(self, scope: str) -> int:
+        """Return the number of ids in a scope. It takes a millisecond for 50,000 ids."""
+
+    @abstractmethod
+    def delete_expired_ids(self, scope: str, now: float) -> None:
+        """Delete the ids of a scope that have expired."""
+
+    @abstractmethod
+    def delete_earliest_ids(self, scope: str) -> float:
+        """Delete the ids of a scope that expire first, and return the time at which they would have expired.
+
+        The scope has at least one id.
+        """
+
+
 class Backend(Closeable):
     """Open store. Thread-safe. Several processes may use one store at the same time if `shared` is True."""
 
@@ -180,6 +222,11 @@ class Backend(Closeable):
     """True if snapshots and `version` do not wait within `immediate_reads`: they raise WaitRequired instead."""
     parallel: bool = False
     """True if processes that serve the store share its data, instead of each keeping a copy in memory."""
+
+    version_lag_seconds: float = 0.0
+    """Maximum time after which `version` has changed after a commit of another process."""
+    has_shared_values: bool = False
+    """True if `share_values` keeps values in the store, for processes on several machines."""
 
     store_id: str = ""
     """Random id that the store got when it was created; empty if the backend or the store has none."""
@@ -251,6 +298,17 @@ class Backend(Closeable):
         """
         return self.write(tenant, wait)
 
+    def share_values(self) -> AbstractContextManager[SharedValues]:
+        """Return a transaction on the values that the processes of the store share, see `SharedValues`.
+
+        The end of the `with` block commits, an exception rolls back. A commit survives the end of the process. The
+        store deletes values after their end. Clocks of machines differ, so it waits a day longer, by its own clock.
+
+        Only stores with `has_shared_values` have such values. All processes of other stores run on one machine, and
+        share a file. Raises StorageUnavailableError, also for a backend without such values.
+        """
+        raise StorageUnavailableError(f"{type(self).__name__} keeps no values that processes share")
+
     @abstractmethod
     def tenants(self) -> list[str]:
         """Return the names of all tenants with records, sorted. Tenants that were written before may be included."""
@@ -259,7 +317,8 @@ class Backend(Closeable):
     def version(self, tenant: str) -> object:
         """Return a value that changes with every commit to the tenant, by any process.
 
-        It may change without such a commit. The call takes microseconds, so caches can compare it on every use.
+        After a commit of another process it changes within `version_lag_seconds`. It may change without a commit. The
+        call takes microseconds, so caches can compare it on every use.
         """
 
     def watch_statements(self, seconds: float, on_slow: Callable[[str, float], None]) -> None:

@@ -23,6 +23,7 @@ from chalk_flask.audit.login_log import LoginLog
 from chalk_flask.auth.authenticator import Authenticator
 from chalk_flask.auth.clients.access_tokens import ACCESS_TOKEN_KEY_FILE, AccessTokenIssuer
 from chalk_flask.auth.clients.store import ClientStore
+from chalk_flask.auth.jwt.jwks_cache import RemoteJwksCache
 from chalk_flask.auth.jwt.verifier import JwtVerifier
 from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.secrets.encryption import SecretCipher
@@ -37,7 +38,7 @@ from chalk_flask.metrics import ServiceMetrics
 from chalk_flask.roster.imports.run_files import store_folder
 from chalk_flask.services import ServiceAddress, Services
 from chalk_flask.settings import Settings, load_settings
-from chalk_flask.shared_state import SharedState
+from chalk_flask.shared_state import SharedState, credential_state
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.tenants.store import find_audit_tenant
 from chalk_flask.webhooks import SsrfGuard, WebhookClient, Worker
@@ -80,11 +81,12 @@ def _create_services(settings: Settings) -> Services:
     tokens = TokenStore(store)
     clients = ClientStore(store, cipher=cipher)
     shared_state = SharedState()
-    jwt_verifier = JwtVerifier(store, shared_state=shared_state)
+    credentials = credential_state(store, shared_state)
+    jwt_verifier = JwtVerifier(store, jwks_cache=RemoteJwksCache(shared_state), shared_state=credentials)
     login_log = LoginLog(store, find_audit_tenant)
     administrators = AdministratorStore(store, cipher)
     jobs = JobStore.of(store, settings)
-    throttle = SignInThrottle(shared_state=shared_state)
+    throttle = SignInThrottle(shared_state=credentials)
     access_tokens = AccessTokenIssuer(clients, KeyFile(data / ACCESS_TOKEN_KEY_FILE), settings.token_seconds)
     return Services(
         settings=settings,
@@ -96,20 +98,21 @@ def _create_services(settings: Settings) -> Services:
         # Access tokens are JWTs too, so their verifier precedes that of trusted issuers.
         jwt_verifier=jwt_verifier,
         authenticator=Authenticator((tokens, access_tokens, jwt_verifier)),
-        oauth1=OAuth1Verifier(store, cipher, on_use=clients.record_use, shared_state=shared_state),
+        oauth1=OAuth1Verifier(store, cipher, on_use=clients.record_use, shared_state=credentials),
         login_log=login_log,
         access_log=_create_access_log(settings, data),
         worker=_create_worker(settings, store, cipher, data),
         administrators=administrators,
         sessions=SessionStore(store),
         sign_in=SignIn(administrators, login_log, throttle),
-        oidc_sign_in=_create_oidc_sign_in(settings, store, login_log, throttle, shared_state),
+        oidc_sign_in=_create_oidc_sign_in(settings, store, login_log, throttle, credentials),
         setup_link=SetupLink(store),
         jobs=jobs,
         job_worker=_create_job_worker(settings, store, jobs, data),
         mail_worker=_create_mail_worker(settings, store, mail_server, data),
         metrics=ServiceMetrics(),
         shared_state=shared_state,
+        credential_state=credentials,
     )
 
 

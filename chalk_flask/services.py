@@ -79,3 +79,6 @@ class Services:
     mail_worker: MailWorker
     metrics: ServiceMetrics
     shared_state: SharedState
+    """State that the processes of this machine share."""
+    credential_state: SharedState
+    """Used credentials and failed attempts, which the processes of all machines share."""

@@ -62,7 +62,10 @@ Test = TypeVar("Test", bound=Callable[..., None])
 
 
 def needs(attribute: str) -> Callable[[Test], Test]:
-    """Return a decorator for tests that run only if the class attribute `durable`, `shared` or `broken_url` is true."""
+    """Return a decorator for tests that run only if a class attribute is true.
+
+    The attributes are `durable`, `shared`, `has_shared_values` and `broken_url`.
+    """
 
     def mark(test: Test) -> Test:
         test.needs = attribute  # type: ignore[attr-defined]  # functions accept attributes, but their type does not declare it
@@ -76,6 +79,7 @@ class Conformance:
 
     durable: ClassVar[bool] = True
     shared: ClassVar[bool] = True
+    has_shared_values: ClassVar[bool] = False
 
     def __init_subclass__(cls, **rest: Any) -> None:
         """Remove the tests of capabilities that the backend does not have, so that they are not reported as skipped."""

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from backends import SharedValues
 from chalk_flask.admins.record import fold_name
 from chalk_flask.caching import LRUCache
 from chalk_flask.client_network import client_network
-from chalk_flask.shared_state import SharedState, StateTransaction
+from chalk_flask.shared_state import SharedState
 
 __all__ = ["SignInThrottle", "TooManyAttemptsError", "account_key"]
 
@@ -47,19 +48,19 @@ class _Limit:
     seconds: float
     _attempts: LRUCache[str, tuple[float, ...]] = field(default_factory=lambda: LRUCache(MAX_KEYS))
 
-    def read(self, state: StateTransaction | None, key: str) -> Sequence[float]:
+    def read(self, state: SharedValues | None, key: str) -> Sequence[float]:
         """Return the times of the last attempts, from the shared state or from memory."""
         attempts = self._attempts.peek(key) if state is None else state.get(f"sign-in:{self.name}", key)
         return attempts or ()
 
-    def add(self, state: StateTransaction | None, key: str, now: float) -> None:
+    def add(self, state: SharedValues | None, key: str, now: float) -> None:
         attempts = (*self.read(state, key), now)[-self.max_attempts :]
         if state is None:
             self._attempts.put(key, attempts)
         else:
             state.put(f"sign-in:{self.name}", key, attempts, now + self.seconds)
 
-    def seconds_until_allowed(self, state: StateTransaction | None, key: str, now: float) -> float:
+    def seconds_until_allowed(self, state: SharedValues | None, key: str, now: float) -> float:
         attempts = self.read(state, key)
         if len(attempts) < self.max_attempts:
             return 0.0
@@ -109,7 +110,7 @@ class SignInThrottle:
                 lambda state: self._count_in(state, limits), otherwise=lambda: self._count_in(None, limits)
             )
 
-    def _count_in(self, state: StateTransaction | None, limits: Sequence[tuple[_Limit, str]]) -> None:
+    def _count_in(self, state: SharedValues | None, limits: Sequence[tuple[_Limit, str]]) -> None:
         now = self._clock()
         wait = max(limit.seconds_until_allowed(state, key, now) for limit, key in limits)
         if wait:

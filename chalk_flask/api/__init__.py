@@ -24,9 +24,8 @@ def register(app: Flask, services: Services) -> None:
     """Add every route under both API roots, the token endpoint and the error handlers to the application."""
     url_paths.configure_url_map(app)
     settings = services.settings
-    state = services.shared_state
-    auth = make_auth(services.authenticator, services.oauth1, services.address, state)
-    auth = with_rate_limits(app, auth, settings, state)
+    auth = make_auth(services.authenticator, services.oauth1, services.address, services.credential_state)
+    auth = with_rate_limits(app, auth, settings, services.shared_state)
     for root in ROOTS:
         app.register_blueprint(read_blueprint(services, root, auth))
         app.register_blueprint(write_blueprint(services, root, auth))

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
+from backends import Backend, SharedValues
 from chalk_flask.files import create_private_file, make_private_folder
-from chalk_flask.shared_state.transaction import SCHEMA, StateTransaction, delete_expired
+from chalk_flask.shared_state.transaction import SCHEMA, FileValues, delete_expired
 
-__all__ = ["SHARED_STATE_FILE", "SharedState"]
+__all__ = ["SHARED_STATE_FILE", "SharedState", "StoreState", "credential_state"]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class SharedState:
             if connection is not None:
                 connection.close()
 
-    def attempt(self, operation: Callable[[StateTransaction], Result], otherwise: Callable[[], Result]) -> Result:
+    def attempt(self, operation: Callable[[SharedValues], Result], otherwise: Callable[[], Result]) -> Result:
         """Return the result of an operation in a transaction on the file, or that of `otherwise` without a file.
 
         `otherwise` works in the memory of this process. It also runs if the file fails. The failure is logged once. An
@@ -78,7 +79,7 @@ class SharedState:
         return result
 
     @contextmanager
-    def _transaction(self) -> Iterator[StateTransaction]:
+    def _transaction(self) -> Iterator[SharedValues]:
         with self._lock:
             connection = self._connection
             if connection is None:
@@ -86,7 +87,7 @@ class SharedState:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self._clean_up(connection)
-                yield StateTransaction(connection)
+                yield FileValues(connection)
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -102,6 +103,35 @@ class SharedState:
         if not self._has_failed:
             log.error("%s: %s; used credentials and attempts are known to this process alone", message, error)
         self._has_failed = True
+
+
+class StoreState(SharedState):
+    """State in a store that several machines use. It is shared from the beginning. Thread-safe."""
+
+    def __init__(self, store: Backend) -> None:
+        super().__init__()
+        self._store = store
+
+    @property
+    def is_shared(self) -> bool:
+        """True: the state is in the store."""
+        return True
+
+    def attempt(self, operation: Callable[[SharedValues], Result], otherwise: Callable[[], Result]) -> Result:
+        """Return the result of an operation in a transaction on the values of the store. Never calls `otherwise`.
+
+        A process that fell back to its memory would accept what another one has seen. Raises StorageError.
+        """
+        with self._store.share_values() as values:
+            return operation(values)
+
+
+def credential_state(store: Backend, machine_state: SharedState) -> SharedState:
+    """Return the state for used credentials and attempts.
+
+    It is in the store if that is used by several machines. Otherwise it is that of this machine.
+    """
+    return StoreState(store) if store.has_shared_values else machine_state
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -1,4 +1,4 @@
-"""Operations on the shared state, in one transaction."""
+"""Operations on the file of the shared state, in one transaction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["SCHEMA", "StateTransaction", "delete_expired"]
+from backends import SharedValues
+
+__all__ = ["SCHEMA", "FileValues", "delete_expired"]
 
 SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS used_ids (
@@ -24,29 +26,25 @@ MAX_ENTRIES: Final = 100_000
 """Maximum number of entries. Above it, those that expire first are deleted."""
 
 
-class StateTransaction:
-    """Transaction on the shared state. Times are in epoch seconds."""
+class FileValues(SharedValues):
+    """Transaction on the file of the shared state."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
     def get(self, scope: str, key: str) -> Any:
-        """Return the value of a key, or None. It may have expired."""
         row = self._connection.execute("SELECT value FROM entries WHERE scope = ? AND key = ?", (scope, key)).fetchone()
         return None if row is None else orjson.loads(row[0])
 
     def put(self, scope: str, key: str, value: Any, expires: float) -> None:
-        """Store a value that JSON can represent. It may be deleted once it has expired."""
         self._connection.execute(
             "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?)", (scope, key, orjson.dumps(value), expires)
         )
 
     def delete(self, scope: str, key: str) -> None:
-        """Delete the value of a key."""
         self._connection.execute("DELETE FROM entries WHERE scope = ? AND key = ?", (scope, key))
 
     def use(self, scope: str, used_id: bytes, expires: float, now: float) -> bool:
-        """Store an id until it expires. Return True if it is new, or has expired."""
         cursor = self._connection.execute(
             "INSERT INTO used_ids VALUES (?, ?, ?)"
             " ON CONFLICT DO UPDATE SET expires = excluded.expires WHERE used_ids.expires <= ?",
@@ -55,16 +53,13 @@ class StateTransaction:
         return cursor.rowcount == 1
 
     def count_used(self, scope: str) -> int:
-        """Return the number of ids in a scope. It takes a millisecond for 50,000 ids."""
         count: int = self._connection.execute("SELECT count(*) FROM used_ids WHERE scope = ?", (scope,)).fetchone()[0]
         return count
 
     def delete_expired_ids(self, scope: str, now: float) -> None:
-        """Delete the ids of a scope that have expired."""
         self._connection.execute("DELETE FROM used_ids WHERE expires <= ? AND scope = ?", (now, scope))
 
     def delete_earliest_ids(self, scope: str) -> float:
-        """Delete the ids of a scope that expire first, and return the time at which they would have expired."""
         earliest: float = self._connection.execute(
             "SELECT expires FROM used_ids WHERE scope = ? ORDER BY expires LIMIT 1", (scope,)
         ).fetchone()[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chalk_flask.shared_state.transaction import StateTransaction
+from backends import SharedValues
 
 __all__ = ["UsedIdCounter"]
 
@@ -22,7 +22,7 @@ class UsedIdCounter:
         self._max_ids = max_ids
         self._counts: dict[str, tuple[float, int]] = {}
 
-    def is_full(self, state: StateTransaction, scope: str, now: float) -> bool:
+    def is_full(self, state: SharedValues, scope: str, now: float) -> bool:
         """Return True if the scope has the maximum number of ids that have not expired. Otherwise count one more."""
         counted, count = self._counts.get(scope, (now - RECOUNT_SECONDS, 0))
         if count >= self._max_ids or not counted <= now < counted + RECOUNT_SECONDS:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from flask import Flask
 
+from backends import SharedValues
 from chalk_flask import create_app
 from chalk_flask.auth.secrets import SecretCipher
 from chalk_flask.roster.counts import SHARED_SCOPE
 from chalk_flask.roster.tenant_imports import approve_import, run_import
-from chalk_flask.shared_state import StateTransaction
 from chalk_flask.sources import SourceRequest, SourceStore
 from chalk_flask.tenants.store import TenantStore
 from chalk_flask.times import utc_now
@@ -172,7 +172,7 @@ def test_rosters_and_imports_are_counted(serve: Serve, tmp_path: Path, backend: 
     assert samples(app)["chalk_held_packages", "default"] == 0  # the other one is overtaken
 
 
-def mark_stored_counts(state: StateTransaction) -> None:
+def mark_stored_counts(state: SharedValues) -> None:
     """Replace the stored number of users, so that it differs from that of a new count."""
     version, counts = state.get(SHARED_SCOPE, "default")
     state.put(SHARED_SCOPE, "default", [version, counts | {"users": MARKED_COUNT}], time.time() + 60)

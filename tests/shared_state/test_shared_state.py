@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from backends import SharedValues, StorageUnavailableError
+from backends.testing import COLLECTIONS
 from chalk_flask.admins import SignInThrottle, TooManyAttemptsError
 from chalk_flask.api.auth.rate_limits import FailureCounter
 from chalk_flask.auth.jwt.jti_cache import JtiCache
 from chalk_flask.auth.oauth1.nonce_cache import MAX_AGE_SECONDS, NonceCache
-from chalk_flask.shared_state import SharedState, StateTransaction, UsedIdCounter
+from chalk_flask.shared_state import SharedState, UsedIdCounter, credential_state
 from tests.support.clock import FakeClock
+from tests.support.storage.tenant_locks import TenantLockBackend
 
 NOW = int(time.time()) + 3600
 """Time of the tests. The clean-up compares it with the real time, which must be earlier."""
@@ -47,22 +50,29 @@ def start(path: Path) -> Iterator[StartState]:
         state.close()
 
 
+@pytest.fixture(params=["file", "store"])
+def share(request: pytest.FixtureRequest, start: StartState) -> Iterator[StartState]:
+    """Factory of states that two machines share in their store, or two processes in a file."""
+    with TenantLockBackend(COLLECTIONS) as store:
+        yield start if request.param == "file" else lambda: credential_state(store, SharedState())
+
+
 @pytest.mark.reading("J-04", "C-04")
-def test_jwt_is_accepted_once_by_all_processes_and_after_a_restart(start: StartState) -> None:
-    first, second = JtiCache(shared_state=start()), JtiCache(shared_state=start())
+def test_jwt_is_accepted_once_by_all_processes_and_after_a_restart(share: StartState) -> None:
+    first, second = JtiCache(shared_state=share()), JtiCache(shared_state=share())
     assert first.check_and_remember("tool", "a", NOW + 100.0, NOW)
     assert not second.check_and_remember("tool", "a", NOW + 100.0, NOW)
     assert second.check_and_remember("other", "a", NOW + 100.0, NOW)
-    assert JtiCache(shared_state=start(), name="other").check_and_remember("tool", "a", NOW + 100.0, NOW)
-    assert not JtiCache(shared_state=start()).check_and_remember("tool", "a", NOW + 100.0, NOW + 99)
+    assert JtiCache(shared_state=share(), name="other").check_and_remember("tool", "a", NOW + 100.0, NOW)
+    assert not JtiCache(shared_state=share()).check_and_remember("tool", "a", NOW + 100.0, NOW + 99)
     assert first.check_and_remember("tool", "a", NOW + 900.0, NOW + 100), "the id of an expired token is free again"
 
 
 @pytest.mark.reading("J-04")
 def test_issuer_with_too_many_tokens_is_rejected_by_all_processes(
-    start: StartState, caplog: pytest.LogCaptureFixture
+    share: StartState, caplog: pytest.LogCaptureFixture
 ) -> None:
-    first, second = JtiCache(3, start()), JtiCache(3, start())
+    first, second = JtiCache(3, share()), JtiCache(3, share())
     assert all(first.check_and_remember("tool", jti, NOW + 100.0, NOW) for jti in "abc")
     with caplog.at_level(logging.WARNING):
         assert not second.check_and_remember("tool", "d", NOW + 100.0, NOW)
@@ -72,19 +82,19 @@ def test_issuer_with_too_many_tokens_is_rejected_by_all_processes(
 
 
 @pytest.mark.reading("O-03")
-def test_nonce_is_accepted_once_by_all_processes_and_after_a_restart(start: StartState) -> None:
-    first, second = NonceCache(shared_state=start()), NonceCache(shared_state=start())
+def test_nonce_is_accepted_once_by_all_processes_and_after_a_restart(share: StartState) -> None:
+    first, second = NonceCache(shared_state=share()), NonceCache(shared_state=share())
     assert first.check_and_remember("a", NOW, "nonce", NOW)
     assert not second.check_and_remember("a", NOW, "nonce", NOW)
     assert second.check_and_remember("a", NOW + 1, "nonce", NOW)
     assert second.check_and_remember("b", NOW, "nonce \udc80", NOW)
-    assert not NonceCache(shared_state=start()).check_and_remember("a", NOW, "nonce", NOW + MAX_AGE_SECONDS)
+    assert not NonceCache(shared_state=share()).check_and_remember("a", NOW, "nonce", NOW + MAX_AGE_SECONDS)
     assert not first.check_and_remember("a", NOW, "late", NOW + MAX_AGE_SECONDS + 1)
 
 
 @pytest.mark.reading("O-03")
-def test_nonce_is_never_accepted_twice_beyond_the_limit_of_a_client(start: StartState) -> None:
-    nonces, others = NonceCache(100, start()), NonceCache(100, start())
+def test_nonce_is_never_accepted_twice_beyond_the_limit_of_a_client(share: StartState) -> None:
+    nonces, others = NonceCache(100, share()), NonceCache(100, share())
     assert all(nonces.check_and_remember("a", NOW - 50 + second, str(second), NOW) for second in range(50))
     assert all(nonces.check_and_remember("a", NOW, str(number), NOW) for number in range(51))
     for each in (nonces, others):
@@ -95,9 +105,9 @@ def test_nonce_is_never_accepted_twice_beyond_the_limit_of_a_client(start: Start
     assert others.check_and_remember("b", NOW - 50, "0", NOW)
 
 
-def test_failures_are_counted_by_all_processes(start: StartState) -> None:
+def test_failures_are_counted_by_all_processes(share: StartState) -> None:
     clock = FakeClock(float(NOW))
-    counters = [FailureCounter(2, clock=clock.time, shared_state=start()) for _ in range(2)]
+    counters = [FailureCounter(2, clock=clock.time, shared_state=share()) for _ in range(2)]
     for counter in counters:
         counter.count(("192.0.2.1", "client"))
     assert [counter.seconds_until_allowed(("192.0.2.1", "client")) for counter in counters] == [60, 60]
@@ -120,8 +130,8 @@ def test_sign_in_attempts_are_counted_by_all_processes_and_contain_no_name(start
     assert all(b"kim" not in file.read_bytes() for file in path.parent.iterdir())
 
 
-def test_processes_that_use_one_id_at_once_agree(start: StartState) -> None:
-    caches = [JtiCache(shared_state=start()) for _ in range(4)]
+def test_processes_that_use_one_id_at_once_agree(share: StartState) -> None:
+    caches = [JtiCache(shared_state=share()) for _ in range(4)]
     results: list[bool] = []
 
     def use(cache: JtiCache) -> None:
@@ -154,16 +164,26 @@ def test_file_is_private(start: StartState, path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
-def test_exception_of_an_operation_changes_nothing(start: StartState) -> None:
-    state = start()
+def test_exception_of_an_operation_changes_nothing(share: StartState) -> None:
+    state = share()
 
-    def put_and_fail(transaction: StateTransaction) -> None:
+    def put_and_fail(transaction: SharedValues) -> None:
         transaction.put("scope", "key", 1, 9e9)
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         state.attempt(put_and_fail, lambda: None)
     assert state.attempt(lambda transaction: transaction.get("scope", "key"), lambda: 0) is None
+
+
+def test_store_that_cannot_be_used_is_an_error_instead_of_memory() -> None:
+    with TenantLockBackend(COLLECTIONS) as store:
+        cache = JtiCache(shared_state=credential_state(store, SharedState()))
+        store.fail_values = True
+        with pytest.raises(StorageUnavailableError):
+            cache.check_and_remember("tool", "a", NOW + 100.0, NOW)
+        store.fail_values = False
+        assert cache.check_and_remember("tool", "a", NOW + 100.0, NOW)
 
 
 def test_damaged_file_is_reported_and_memory_is_used(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -193,8 +213,8 @@ def test_locked_file_is_reported_once_and_memory_is_used(
     assert cache.check_and_remember("tool", "b", NOW + 100.0, NOW)
 
 
-def test_ids_of_other_processes_are_counted_within_seconds(start: StartState) -> None:
-    state, counter = start(), UsedIdCounter(3)
+def test_ids_of_other_processes_are_counted_within_seconds(share: StartState) -> None:
+    state, counter = share(), UsedIdCounter(3)
 
     def is_full(now: float) -> bool:
         return state.attempt(lambda transaction: counter.is_full(transaction, "scope", now), lambda: True)

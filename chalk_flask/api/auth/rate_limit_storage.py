@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from limits.storage import MemoryStorage, Storage
 
-from chalk_flask.shared_state import SharedState, StateTransaction
+from backends import SharedValues
+from chalk_flask.shared_state import SharedState
 
 __all__ = ["SHARED_STORAGE_URI", "SharedStateStorage"]
 
@@ -33,7 +34,7 @@ class SharedStateStorage(Storage):
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         """Increase the counter of a key by an amount and return it. A new one expires after `expiry` seconds."""
 
-        def increase(state: StateTransaction) -> int:
+        def increase(state: SharedValues) -> int:
             count, end = _window(state, key)
             end = end if count else end + expiry
             state.put(SCOPE, key, [count + amount, end], end)
@@ -62,7 +63,7 @@ class SharedStateStorage(Storage):
         self._state.attempt(lambda state: state.delete(SCOPE, key), lambda: self._memory.clear(key))
 
 
-def _window(state: StateTransaction, key: str) -> tuple[int, float]:
+def _window(state: SharedValues, key: str) -> tuple[int, float]:
     """Return the counter of a key and its end, which is now if there is none or it has expired."""
     count, end = state.get(SCOPE, key) or (0, 0.0)
     now = time.time()

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import TooManyRequests
 
+from backends import SharedValues
 from chalk_flask.api.auth.internal_requests import is_internal_request
 from chalk_flask.caching import LRUCache
 from chalk_flask.client_network import client_network
 from chalk_flask.settings import Settings, process_count
-from chalk_flask.shared_state import SharedState, StateTransaction
+from chalk_flask.shared_state import SharedState
 
 if TYPE_CHECKING:
     from flask_limiter import Limiter, RequestLimit
@@ -83,7 +84,7 @@ class FailureCounter:
             start, failures = window or (now, 0)
             return (start, failures + 1) if start <= now < start + WINDOW_SECONDS else (now, 1)
 
-        def add_shared_failure(state: StateTransaction) -> None:
+        def add_shared_failure(state: SharedValues) -> None:
             window = add_failure(state.get(self._name, repr(key)))
             state.put(self._name, repr(key), window, window[0] + WINDOW_SECONDS)
 

@@ -14,7 +14,7 @@ __all__ = ["register_login_hooks"]
 
 def register_login_hooks(endpoint: TokenEndpoint, services: Services) -> None:
     """Record every login of the endpoint, and reject logins with TooManyRequests after too many failures."""
-    failed_auth = FailedAuthLimiter(services.shared_state)
+    failed_auth = FailedAuthLimiter(services.credential_state)
 
     def on_success(client: OAuthClient) -> None:
         failed_auth.check_valid_login(client.id)

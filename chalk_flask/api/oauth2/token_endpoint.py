@@ -76,7 +76,7 @@ class TokenEndpoint:
         self.on_success: Callable[[OAuthClient], None] = _ignore
         self.on_failure: Callable[[OAuthClient | None], None] = _ignore
         self._services = services
-        self._assertions = ClientAssertionVerifier(services.clients, shared_state=services.shared_state)
+        self._assertions = ClientAssertionVerifier(services.clients, shared_state=services.credential_state)
         self._server = _TokenServer(self.authenticate_client, self.issue_token)
         # At level DEBUG Authlib logs the tokens that it issues.
         logging.getLogger("authlib").setLevel(logging.INFO)

@@ -9,7 +9,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from chalk_flask.shared_state import SharedState, StateTransaction, UsedIdCounter
+from backends import SharedValues
+from chalk_flask.shared_state import SharedState, UsedIdCounter
 
 __all__ = ["JtiCache"]
 
@@ -54,7 +55,7 @@ class JtiCache:
             lambda: self._use_local(issuer_id, jti_hash, expires, now),
         )
 
-    def _use_shared(self, state: StateTransaction, issuer_id: str, jti_hash: bytes, expires: float, now: float) -> bool:
+    def _use_shared(self, state: SharedValues, issuer_id: str, jti_hash: bytes, expires: float, now: float) -> bool:
         scope = f"{self._name}:{issuer_id}"
         if self._shared_counter.is_full(state, scope, now):
             with self._lock:

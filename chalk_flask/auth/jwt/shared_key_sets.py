@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 from typing import Final, NamedTuple
 
-from chalk_flask.shared_state import SharedState, StateTransaction
+from backends import SharedValues
+from chalk_flask.shared_state import SharedState
 
 __all__ = ["PublishedKeySet", "SharedKeySets"]
 
@@ -49,7 +50,7 @@ class SharedKeySets:
         Call `end_fetch` after True.
         """
 
-        def begin(state: StateTransaction) -> bool:
+        def begin(state: SharedValues) -> bool:
             now = time.time()
             if now - MAX_FETCH_SECONDS < (state.get(FETCHES, key) or 0.0) <= now:
                 return False
@@ -68,7 +69,7 @@ class SharedKeySets:
         `body` is JSON, and so UTF-8.
         """
 
-        def store(state: StateTransaction) -> float:
+        def store(state: SharedValues) -> float:
             now = time.time()
             fetched = max(now, _latest_fetch(state) + 0.001)
             state.put(SETS, key, [body.decode(), fetched, expires, retry_at], now + KEPT_SECONDS)
@@ -78,6 +79,6 @@ class SharedKeySets:
         return self._state.attempt(store, time.time)
 
 
-def _latest_fetch(state: StateTransaction) -> float:
+def _latest_fetch(state: SharedValues) -> float:
     found: float | None = state.get(FETCHES, LATEST)
     return found or 0.0

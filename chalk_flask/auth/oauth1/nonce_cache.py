@@ -9,7 +9,8 @@ import threading
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from chalk_flask.shared_state import SharedState, StateTransaction, UsedIdCounter
+from backends import SharedValues
+from chalk_flask.shared_state import SharedState, UsedIdCounter
 
 __all__ = ["NonceCache"]
 
@@ -51,7 +52,7 @@ class NonceCache:
             lambda: self._use_local(client_id, timestamp, nonce, now),
         )
 
-    def _use_shared(self, state: StateTransaction, client_id: str, timestamp: int, nonce: str, now: int) -> bool:
+    def _use_shared(self, state: SharedValues, client_id: str, timestamp: int, nonce: str, now: int) -> bool:
         scope, removed = f"nonce:{client_id}", state.get(_REMOVED, client_id)
         if removed is not None and timestamp <= removed:
             return False

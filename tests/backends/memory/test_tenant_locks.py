@@ -9,13 +9,19 @@ import pytest
 from backends import Backend
 from backends.testing import COLLECTIONS
 from backends.testing.concurrency import ConcurrencyConformance
+from backends.testing.shared_values import SharedValuesConformance
 from backends.testing.transactions import TransactionConformance
 from tests.support.storage.tenant_locks import TenantLockBackend
 
 
-class TestTenantLocks(TransactionConformance, ConcurrencyConformance):
+class TestTenantLocks(TransactionConformance, ConcurrencyConformance, SharedValuesConformance):
     durable = False
     shared = False
+    has_shared_values = True
+
+    @pytest.fixture
+    def url(self) -> str:
+        return "memory:"
 
     @pytest.fixture
     def store(self) -> Iterator[Backend]:

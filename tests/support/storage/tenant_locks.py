@@ -1,26 +1,53 @@
-"""Store in memory with a write lock for each tenant, as databases of several machines have."""
+"""Store in memory with the parts of the contract that databases of several machines have."""
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from backends import Collection, StorageBusyError, Transaction
+from backends import Collection, SharedValues, StorageBusyError, StorageUnavailableError, Transaction
 from backends.memory.backend import MemoryBackend, TableTransaction
 from backends.memory.evaluator import NO_TABLES, TenantTables
+from chalk_flask.shared_state.transaction import SCHEMA, FileValues
 
 __all__ = ["TenantLockBackend"]
 
 
 class TenantLockBackend(MemoryBackend):
-    """Memory backend in which tenants have writers at the same time."""
+    """Memory backend in which tenants have writers at the same time, and which keeps values that processes share."""
+
+    has_shared_values = True
+    fail_values = False
 
     def __init__(self, collections: Iterable[Collection]) -> None:
         super().__init__(collections)
         self._changed = threading.Condition()
         self._writers: defaultdict[str, int] = defaultdict(int)
         self._is_alone = False
+        self._values_lock = threading.Lock()
+        self._values = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._values.executescript(SCHEMA)
+
+    def close(self) -> None:
+        super().close()
+        self._values.close()
+
+    @contextmanager
+    def share_values(self) -> Iterator[SharedValues]:
+        """Return a transaction on values in memory. Raises StorageUnavailableError if `fail_values` is set."""
+        if self.fail_values:
+            raise StorageUnavailableError("the database is away")
+        with self._values_lock:
+            self._values.execute("BEGIN")
+            try:
+                yield FileValues(self._values)
+            except BaseException:
+                self._values.execute("ROLLBACK")
+                raise
+            self._values.execute("COMMIT")
 
     def write(self, tenant: str, wait: float = 60.0) -> Transaction:
         """Take the lock of the tenant."""
