@@ -20,6 +20,7 @@ from chalk_flask.logs import log_event
 from chalk_flask.roster.imports import OnProgress
 from chalk_flask.roster.imports.approval import ApprovalError
 from chalk_flask.roster.imports.report import ImportReport, RunState
+from chalk_flask.roster.package.parser_process import ParserProcessError
 from chalk_flask.roster.tenant_imports import approve_import, run_import
 from chalk_flask.settings import Settings, SettingsError
 from chalk_flask.sources import SourceError, sync_source
@@ -30,7 +31,7 @@ __all__ = ["StopRequestedError", "execute"]
 
 log = logging.getLogger(__name__)
 
-_EXPECTED_ERRORS: Final = (ApprovalError, SettingsError, SourceError, StorageError, TenantError)
+_EXPECTED_ERRORS: Final = (ApprovalError, ParserProcessError, SettingsError, SourceError, StorageError, TenantError)
 
 
 class StopRequestedError(Exception):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Final, Protocol
 
 from filelock import Timeout
 
-import chalk_flask
 from backends import Backend
+from chalk_flask.background.python_program import python_command
 from chalk_flask.files import make_private_folder
 from chalk_flask.jobs.execution import StopRequestedError, execute
 from chalk_flask.jobs.process import JobRequest, process_lock
@@ -27,10 +26,6 @@ POLL_SECONDS: Final = 0.1
 """Interval at which a running process is checked."""
 STOP_TIMEOUT_SECONDS: Final = 5.0
 """Time after which a process that does not stop is killed."""
-
-# The program is not started with -m, which would also search modules in the working directory.
-_PROGRAM: Final = "import sys; sys.path.append(sys.argv[1]); from chalk_flask.jobs.process import main; main()"
-_PACKAGE_FOLDER: Final = str(Path(chalk_flask.__file__).parents[1])
 
 
 class JobRunner(Protocol):
@@ -68,7 +63,7 @@ class ProcessRunner:
         """Run a job until it ends. Return False if it was stopped before, by this service or by a signal."""
         # In a session of its own, the process does not receive Ctrl-C together with the service.
         with subprocess.Popen(
-            [sys.executable, "-P", "-c", _PROGRAM, _PACKAGE_FOLDER], stdin=subprocess.PIPE, start_new_session=True
+            python_command("chalk_flask.jobs.process"), stdin=subprocess.PIPE, start_new_session=True
         ) as process:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as stdin:

@@ -9,10 +9,12 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Self, TypeAlias
 
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.roster.diff import first_load
+from chalk_flask.roster.package.parser_process import process
 from tests.support.paths import DATA
 
 CSV_PACKAGES = DATA / "csv"
@@ -252,13 +254,25 @@ def package_with_users(count: int) -> PackageBuilder:
 @contextmanager
 def small_first_loads() -> Iterator[None]:
     """Lower the limits of first loads, so that `large_package` exceeds them, until the end of the block."""
-    limits = {"MIN_ROWS": MIN_ROWS, "MIN_EARLIER_RECORDS": MIN_EARLIER_RECORDS}
-    former = {name: getattr(first_load, name) for name in limits}
-    vars(first_load).update(limits)
+    with _changed(first_load, MIN_ROWS=MIN_ROWS, MIN_EARLIER_RECORDS=MIN_EARLIER_RECORDS):
+        yield
+
+
+@contextmanager
+def small_parsed_files() -> Iterator[None]:
+    """Parse all files in another process until the end of the block, as if they were large, on two cores."""
+    with _changed(process, MIN_FILE_BYTES=1, core_count=lambda: 2):
+        yield
+
+
+@contextmanager
+def _changed(module: ModuleType, **values: object) -> Iterator[None]:
+    former = {name: getattr(module, name) for name in values}
+    vars(module).update(values)
     try:
         yield
     finally:
-        vars(first_load).update(former)
+        vars(module).update(former)
 
 
 def large_package(enrollments: int = 80) -> PackageBuilder:

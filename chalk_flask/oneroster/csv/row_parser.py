@@ -51,6 +51,7 @@ __all__ = [
     "ParsedRecord",
     "ParsedRow",
     "RowParser",
+    "RowStatistics",
     "encode",
 ]
 
@@ -98,6 +99,15 @@ def encode(body: dict[str, JSON]) -> bytes:
 def is_not_stored(key: str) -> bool:
     """Return False: without a stored roster, no record is stored."""
     return False
+
+
+class RowStatistics(NamedTuple):
+    """What a parser has counted in its rows: see the fields of `RowParser`, and `PlaceholderCheck.counts`."""
+
+    rows_with_status_or_date: int
+    rows_with_invalid_date: int
+    local_codes: dict[str, set[str]]
+    placeholders: dict[tuple[str, str], int]
 
 
 CellStep: TypeAlias = tuple[int, str, FastParser, str, tuple[str, ...], str | None]
@@ -230,6 +240,20 @@ class RowParser:
             raise InvalidRowError
         self._base_value("dateLastModified", date)
         return key, b"", {"status": vocabularies.TO_BE_DELETED}, {}
+
+    def statistics(self) -> RowStatistics:
+        """Return what was counted so far."""
+        return RowStatistics(
+            self.rows_with_status_or_date, self.rows_with_invalid_date, self.local_codes, dict(self.placeholders.counts)
+        )
+
+    def add_statistics(self, statistics: RowStatistics) -> None:
+        """Add what another parser has counted in other rows of the file."""
+        self.rows_with_status_or_date += statistics.rows_with_status_or_date
+        self.rows_with_invalid_date += statistics.rows_with_invalid_date
+        for header, codes in statistics.local_codes.items():
+            self.local_codes.setdefault(header, set()).update(codes)
+        self.placeholders.counts.update(statistics.placeholders)
 
     def key(self, row: list[str]) -> str:
         """Return the sourcedId of a row that may be invalid; empty if it has none."""

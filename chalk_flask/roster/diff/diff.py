@@ -112,7 +112,8 @@ class RosterDiff:
         self.reader.release_ids()
 
     def close(self) -> None:
-        """Delete the temporary files."""
+        """Delete the temporary files, and end the process that parses large files."""
+        self.reader.close()
         for changes in self.changes.values():
             changes.close()
 

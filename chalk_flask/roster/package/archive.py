@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from chalk_flask.files import open_below, open_without_links
 from chalk_flask.oneroster.csv.file_format import HEAD_BYTES
@@ -28,7 +28,7 @@ from chalk_flask.roster.package.layout import APPLE_DOUBLE_PREFIX, PackageLayout
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, PackageRejectedError
 from chalk_flask.roster.package.zip_errors import PATH_HINT, ZIP_START, entry_error, misplaced_entry, not_a_zip
 
-__all__ = ["ArchiveLimits", "Package", "UnreadableFileError", "open_package"]
+__all__ = ["ArchiveLimits", "DescriptorReader", "FilePlace", "Package", "UnreadableFileError", "open_package"]
 
 MAX_TOTAL_ENTRIES = 100_000
 """Maximum number of entries of a package with all its subfolders, which are not read."""
@@ -58,6 +58,13 @@ READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplemented
 """Errors that reading a file of a package raises. zipfile raises NotImplementedError for an unknown compression."""
 
 
+class FilePlace(NamedTuple):
+    """Descriptor of an open file, and the index of the entry if it is a ZIP file."""
+
+    descriptor: int
+    entry: int | None
+
+
 class Package(ABC):
     """Files of a package. `modes` holds the mode of each data file, and is set once the manifest is read."""
 
@@ -77,6 +84,10 @@ class Package(ABC):
     @abstractmethod
     def size(self, name: str) -> int:
         """Return the size of a file in bytes, unpacked."""
+
+    @abstractmethod
+    def place(self, name: str) -> FilePlace:
+        """Return where another process finds the bytes of a file."""
 
     @abstractmethod
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
@@ -176,6 +187,9 @@ class _ZipPackage(Package):
     def size(self, name: str) -> int:
         return self._by_path[self._layout.files[name]].file_size
 
+    def place(self, name: str) -> FilePlace:
+        return FilePlace(self._file.fileno(), self._archive.infolist().index(self._by_path[self._layout.files[name]]))
+
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         if not self._archive.infolist():
             yield ImportProblem("empty_package", "the ZIP file is empty", "Export the package again.")
@@ -217,10 +231,13 @@ class _FolderPackage(Package):
         self._descriptors: dict[str, int] = {}
 
     def open_raw(self, name: str) -> IO[bytes]:
-        return io.BufferedReader(_DescriptorReader(self._descriptors[self._layout.files[name]]))
+        return io.BufferedReader(DescriptorReader(self._descriptors[self._layout.files[name]]))
 
     def size(self, name: str) -> int:
         return os.fstat(self._descriptors[self._layout.files[name]]).st_size
+
+    def place(self, name: str) -> FilePlace:
+        return FilePlace(self._descriptors[self._layout.files[name]], None)
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
         yield from _total_errors(len(self._paths), "folder")
@@ -260,7 +277,7 @@ def _paths_below(folder: int) -> Iterator[str]:
         yield from (name if not prefix and name in KNOWN_FILE_NAMES else f"{prefix}{name}/" for name in folders)
 
 
-class _DescriptorReader(io.RawIOBase):
+class DescriptorReader(io.RawIOBase):
     """Reader of an open file from its beginning, with a position of its own. It leaves the file open."""
 
     def __init__(self, descriptor: int) -> None:
@@ -269,6 +286,18 @@ class _DescriptorReader(io.RawIOBase):
 
     def readable(self) -> bool:
         return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Change the position. Its start may be the beginning, the position itself, or the end of the file."""
+        starts = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._descriptor).st_size}
+        position = starts[whence] + offset
+        if position < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        self._position = position
+        return position
 
     def readinto(self, buffer: Any, /) -> int:
         count = os.preadv(self._descriptor, [buffer], self._position)

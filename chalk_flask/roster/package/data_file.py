@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from chalk_flask.oneroster.csv.diagnosis import UNNAMED_COLUMN
 from chalk_flask.oneroster.csv.file_format import (
@@ -25,7 +25,7 @@ from chalk_flask.oneroster.csv.header import (
     standard_names,
     with_standard_case,
 )
-from chalk_flask.oneroster.csv.row_parser import RowParser, is_not_stored
+from chalk_flask.oneroster.csv.row_parser import ParsedRecord, ParsedRow, RowParser, is_not_stored
 from chalk_flask.oneroster.csv.row_repair import RowRepair, decode_windows_1252, with_comma_lists
 from chalk_flask.oneroster.csv.tolerances import DELIMITER, HEADER_CASE, MISSING_COLUMN, WINDOWS_1252, Tolerance
 from chalk_flask.oneroster.csv.windows_1252 import has_utf8_letters
@@ -36,7 +36,10 @@ from chalk_flask.roster.package.archive import Package
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of
 from chalk_flask.roster.package.problems_by_cause import RowProblems
 
-__all__ = ["DataFile", "ReadingOptions", "delimiter_problem", "tolerance_warning"]
+__all__ = ["DataFile", "ReadingOptions", "Row", "SupportsTell", "delimiter_problem", "tolerance_warning"]
+
+Row: TypeAlias = ParsedRow | ParsedRecord
+"""Valid row of a file. Only rows of a file with derived fields have a body as an object."""
 
 TOLERATED_DELIMITERS = (COMMA, ";", "\t")
 PART_CHARACTERS = 1 << 16
@@ -64,7 +67,7 @@ class ReadingOptions:
     is_standalone: bool = False
 
 
-class _SupportsTell(Protocol):
+class SupportsTell(Protocol):
     """Stream that knows its position."""
 
     def tell(self) -> int:
@@ -80,7 +83,7 @@ class DataFile:
     parser: RowParser
     repair: RowRepair
     _size: int
-    _stream: _SupportsTell
+    _stream: SupportsTell
 
     def __init__(
         self,
@@ -120,12 +123,21 @@ class DataFile:
     def open(self, row_number: Callable[[], int]) -> Iterator[Iterator[list[str]]]:
         """Yield the rows as they are in the file, header first. Raises csv.Error and UnreadableFileError."""
         with self._package.open_text(self.name, row_number) as text:
-            self._size, self._stream = self._package.size(self.name), cast(_SupportsTell, text.buffer)
+            self._size, self._stream = self._package.size(self.name), cast(SupportsTell, text.buffer)
             yield csv.reader(text, delimiter=self._delimiter, strict=True)
+
+    @property
+    def position(self) -> int:
+        """Number of bytes of the open file that were read."""
+        return self._stream.tell()
+
+    def follow(self, stream: SupportsTell) -> None:
+        """Take `position` from another reader of the file."""
+        self._stream = stream
 
     def expected_rows(self, row: int) -> int | None:
         """Return the estimated number of rows of the open file, from the bytes up to this row; None if unknown."""
-        read = self._stream.tell()
+        read = self.position
         return row * self._size // read if read else None
 
     def read_header(self, header: list[str] | None) -> Iterator[ImportProblem]:
@@ -204,6 +216,14 @@ class DataFile:
             lines = _with_empty_cells(lines, len(self.parser.header) - added, added)
         return with_comma_lists(self.resource_type, self.parser.header, lines) if self._delimiter == ";" else lines
 
+    def parse_function(self) -> Callable[[list[str]], Row]:
+        """Return the function that parses a row. Only rows of a file with derived fields need a body as an object."""
+        return self.parser.parse if self.resource_type.derived_fields else self.parser.parse_record
+
+    def statistics(self) -> tuple[Any, ...]:
+        """Return the values of `RowParser.statistics`; nothing if the header is invalid."""
+        return tuple(self.parser.statistics()) if hasattr(self, "parser") else ()
+
     def ids(self, lines: Iterator[list[str]]) -> Iterator[tuple[int, str]]:
         """Yield row number and id of each row of a file that is read again, header first."""
         next(lines)
@@ -257,7 +277,7 @@ class DataFile:
             hint = "The status was used and the date ignored. The standard leaves both blank."
             yield ImportProblem("filled_state", message, hint, self.name, is_warning=True)
         yield from self._placeholder_warnings()
-        for column, codes in parser.local_codes.items():
+        for column, codes in sorted(parser.local_codes.items()):
             message = f"{count_of(len(codes), 'code')} not on the list of the standard"
             has_lost_zeros = any(code.isdigit() and code.zfill(2) in GRADES for code in codes)
             hint = "They were stored. A spreadsheet may have removed leading zeros." if has_lost_zeros else STORED_HINT

@@ -6,28 +6,29 @@ import contextlib
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from marshmallow import ValidationError
 
 from backends import KEY, OnProgress, Snapshot, Value
 from chalk_flask.id_set import IdSet
 from chalk_flask.oneroster.csv.diagnosis import ROUNDED_HINT, CellProblem, is_rounded
-from chalk_flask.oneroster.csv.row_parser import InvalidRowError, ParsedRecord, ParsedRow
+from chalk_flask.oneroster.csv.row_parser import InvalidRowError
 from chalk_flask.oneroster.resource_type import ResourceType
 from chalk_flask.oneroster.schemas import FILES
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.package.archive import Package, UnreadableFileError
 from chalk_flask.roster.package.consistency import ConsistencyChecker
-from chalk_flask.roster.package.data_file import DataFile, ReadingOptions
+from chalk_flask.roster.package.data_file import DataFile, ReadingOptions, Row
+from chalk_flask.roster.package.parser_process import ParserProcess, ParserProcessError, ProcessEndedError
+from chalk_flask.roster.package.parser_process.messages import ReceivedRow
 from chalk_flask.roster.package.problems import ImportProblem, ImportProblems, count_of
 from chalk_flask.roster.package.quarantine import STRUCTURAL_CODES, Quarantine
 from chalk_flask.roster.package.references import DanglingRows, ReferenceChecker
 
-__all__ = ["PackageReader", "Row", "ids_in_cycles"]
+__all__ = ["PackageReader", "ids_in_cycles"]
 
-Row: TypeAlias = ParsedRow | ParsedRecord
-"""Valid row of a file. Only rows of a file with derived fields have a body as an object."""
+_UnparsedRows: TypeAlias = "tuple[Iterator[ReceivedRow], Callable[[Any], Row]]"
 
 REFERENCE_TARGETS = {reference.target for resource_type in FILES.values() for reference in resource_type.references}
 
@@ -95,10 +96,11 @@ class PackageReader:
             self._incomplete,
             self.quarantine,
         )
+        self._process = ParserProcess.start(self.package, self.options, strict=self.strict)
         self.consistency = ConsistencyChecker(self.package.modes, self.stored, self.problems, strict=self.strict)
 
     def parse_file(self, name: str) -> Iterator[Row]:
-        """Yield the valid rows of a data file. Errors of the others go to `problems`."""
+        """Yield the valid rows of a data file. Errors of the others go to `problems`. Raises ParserProcessError."""
         resource_type = FILES[name]
         self.ids[name] = IdSet(exact=name in REFERENCE_TARGETS)
         if self.quarantine:
@@ -118,7 +120,7 @@ class PackageReader:
         try:
             with file.open(lambda: self._row_number) as lines:
                 if self._read_header(file, lines):
-                    rows = self._parse_rows(file, file.rows(lines))
+                    rows = self._parse_rows(file, *self._unparsed_rows(file, lines))
                     yield from _record_state(rows, self.active_after[name]) if is_delta else rows
                     self.problems.extend(file.warnings())
                     if not file.row_problems.has("repeated_id", "sourcedId: rounded"):
@@ -130,6 +132,8 @@ class PackageReader:
             self._incomplete.add(name)
             message = f"the file cannot be read: {error}"
             self.problems.add(ImportProblem("unreadable", message, "Export the package again.", file=f"{name}.csv"))
+        except ProcessEndedError as error:
+            raise ParserProcessError(str(error)) from error
         last_row = file.last_row(self._row_number)
         for problem in self._repeated_id_errors(resource_type):
             self.reject_yielded(name, problem, [str(problem.value)])
@@ -138,6 +142,11 @@ class PackageReader:
             self.quarantine.end_file(name)
             if self.quarantine.uncertain[name] and not is_delta:
                 self.problems.add(_uncertain_ids(file, self.quarantine.uncertain[name]))
+
+    def close(self) -> None:
+        """End the process that parses large files."""
+        if self._process:
+            self._process.close()
 
     def finish_file(self, name: str) -> None:
         """Check the references that were left for later. Raises RowsExcludedError.
@@ -230,19 +239,25 @@ class PackageReader:
             self._incomplete.add(file.resource_type.name)
         return is_valid
 
-    def _parse_rows(self, file: DataFile, lines: Iterator[list[str]]) -> Iterator[Row]:
+    def _unparsed_rows(self, file: DataFile, lines: Iterator[list[str]]) -> _UnparsedRows:
+        """Return the rows of a file and the function that parses one. In the other process, most were parsed before."""
+        if self._process and self._process.parses(file.resource_type.name):
+            return self._process.read(file)
+        return file.rows(lines), file.parse_function()
+
+    def _parse_rows(self, file: DataFile, rows: Iterator[ReceivedRow], parse: Callable[[Any], Row]) -> Iterator[Row]:
         resource_type = file.resource_type
-        name, parse, on_progress = resource_type.name, _parse_function(file), self.on_progress
+        name, on_progress = resource_type.name, self.on_progress
         accept = self._acceptance(resource_type)
         self._row_number = 1
-        for number, row in enumerate(lines, 2):
+        for number, row in enumerate(rows, 2):
             self._row_number = number
             if on_progress and number % ROWS_PER_PROGRESS_CALL == 0:
                 on_progress(name, number, file.expected_rows(number))
             try:
                 parsed = parse(row)
             except (InvalidRowError, ValidationError):
-                repaired = self._parse_invalid(file, number, row)
+                repaired = self._parse_invalid(file, number, cast("list[str]", row))
                 if repaired is None:
                     continue
                 parsed = repaired
@@ -262,7 +277,7 @@ class PackageReader:
         parser, repaired = file.parser, file.repair.repair(row)
         if repaired is not row:
             with contextlib.suppress(InvalidRowError, ValidationError):
-                return _parse_function(file)(repaired)
+                return file.parse_function()(repaired)
         errors = list(parser.problems_in(repaired))
         if not errors:
             raise AssertionError(f"row {number} of {file.name} is invalid, but RowParser.problems_in yields nothing")
@@ -379,10 +394,6 @@ class PackageReader:
             return ImportProblem("bad_csv", message, hint, file, row)
         hint = "Quote cells that contain quotes or line breaks."
         return ImportProblem("bad_csv", f"the row is not CSV: {message}", hint, file, row)
-
-
-def _parse_function(file: DataFile) -> Callable[[list[str]], Row]:
-    return file.parser.parse if file.resource_type.derived_fields else file.parser.parse_record
 
 
 def _row_problem(file: DataFile, row: int, error: CellProblem) -> ImportProblem:

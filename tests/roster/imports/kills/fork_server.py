@@ -26,14 +26,14 @@ KILLED_CODE = -9
 
 _PROGRAM = """
 import os, signal, sys, time
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from backends import open_store
 from chalk_flask.storage import COLLECTIONS
 from chalk_flask.audit.events import record_event
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.imports.approval import ApprovalError, approve
-from tests.support.packages import small_first_loads
+from tests.support.packages import small_first_loads, small_parsed_files
 
 def record_approval(report, transaction):
     record_event(transaction, "default", "import.approved", run=report.run)
@@ -45,7 +45,11 @@ def work(url, folder, task, argument):
             report = approve(store, "default", argument, Path(folder), on_commit=record_approval)
             assert report.state == "committed", report.to_text()
         else:
-            with small_first_loads() if task == "first load" else nullcontext():
+            with ExitStack() as stack:
+                if task.endswith("first load"):
+                    stack.enter_context(small_first_loads())
+                if task == "parsed first load":
+                    stack.enter_context(small_parsed_files())
                 import_package(store, "default", Path(argument), options)
 
 print("ready", flush=True)

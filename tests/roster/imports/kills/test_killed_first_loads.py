@@ -13,13 +13,15 @@ from chalk_flask.storage import COLLECTIONS
 from tests.roster.imports.kills.fork_server import fork_server
 from tests.support.packages import large_package
 
-KILLS = 12
+KILLS = {"first load": 12, "parsed first load": 5}
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("backend_kind", ["json", "sqlite"])
-def test_killed_first_load_leaves_whole_roster_or_none(backend_kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend_kind", "task"), [("json", "first load"), ("sqlite", "first load"), ("sqlite", "parsed first load")]
+)
+def test_killed_first_load_leaves_whole_roster_or_none(backend_kind: str, task: str, tmp_path: Path) -> None:
     path = large_package(enrollments=2000).zip(tmp_path / "first.zip")
     with open_store("memory:", COLLECTIONS) as store:
         import_package(store, "default", path, ImportOptions())
@@ -27,7 +29,7 @@ def test_killed_first_load_leaves_whole_roster_or_none(backend_kind: str, tmp_pa
     empty = 0
     with fork_server(tmp_path, backend_kind) as server:
         server.save()
-        for _ in server.kill_repeatedly("first load", path, KILLS):
+        for _ in server.kill_repeatedly(task, path, KILLS[task]):
             if not store_exists(server.url):
                 continue
             with open_store(server.url, COLLECTIONS) as store:
