@@ -1,9 +1,11 @@
-"""Connections to a SQLite store, the conversion of driver errors, and the write lock."""
+"""Connections to a SQLite store, their memory maps, the conversion of driver errors, and the write lock."""
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,10 +26,27 @@ from backends.os_errors import storage_error
 from backends.sqlite.dialect import CHECK_DEADLINE, FOLD
 from backends.statement_watch import StatementWatch
 
-__all__ = ["WriteLock", "connect", "driver_errors", "watched_statement"]
+__all__ = [
+    "WriteLock",
+    "connect",
+    "disable_mapping",
+    "driver_errors",
+    "is_mapping_enabled",
+    "map_file",
+    "unmap_file",
+    "watched_statement",
+]
 
 
 _BUSY_TIMEOUT_SECONDS = 10
+
+_MAX_MAPPED_BYTES = 1 << 40
+"""Size of the map; SQLite reduces it to its own limit, which is usually 2 GiB. It reads the rest by system calls."""
+
+_is_disabled = mmap.mmap(-1, 1)
+"""Flag that this process shares with those that were forked from it since this module was imported."""
+
+_HAS_ADDRESS_SPACE = sys.maxsize > 2**32
 
 _ERROR_CLASSES: dict[int, type[StorageError]] = {
     sqlite3.SQLITE_BUSY: StorageBusyError,
@@ -137,6 +156,33 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def disable_mapping() -> None:
+    """Let neither this process nor those that were forked from it read maps from now on."""
+    _is_disabled[0] = 1
+
+
+def is_mapping_enabled() -> bool:
+    """Return False in programs of 32 bits, and after `disable_mapping`."""
+    return _HAS_ADDRESS_SPACE and not _is_disabled[0]
+
+
+def map_file(connection: sqlite3.Connection) -> None:
+    """Let a connection read its database from a memory map. If that is impossible, it reads as before.
+
+    The rows of a roster or of a sorted page are scattered over the file. Copying each page from the system takes longer
+    than reading the row. A map is shared with the file cache of the system, and takes address space only.
+
+    Reading a mapped page fails with SIGBUS, which ends the process, if the disk has an error or another program has
+    truncated the file. So map one connection of a process at most, and none after `disable_mapping`.
+    """
+    connection.execute(f"PRAGMA mmap_size = {_MAX_MAPPED_BYTES}")
+
+
+def unmap_file(connection: sqlite3.Connection) -> None:
+    """Let a connection read its database by system calls again."""
+    connection.execute("PRAGMA mmap_size = 0")
 
 
 class WriteLock:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from backends.deadline import QueryDeadline
-from backends.errors import StorageUnavailableError
-from backends.sqlite.connection import connect, driver_errors
+from backends.errors import StorageError, StorageUnavailableError
+from backends.sqlite.connection import connect, driver_errors, is_mapping_enabled, map_file, unmap_file
 from backends.sqlite.dialect import CHECK_DEADLINE
 from backends.sqlite.query_pacer import QueryPacer
 from backends.sqlite.schema import escaped_rows
@@ -74,6 +74,8 @@ class ReadConnection:
     deadline: QueryDeadline | None = None
     is_paced: bool = False
     """True if the pacer knows a query of the connection."""
+    mapped_bytes: int | None = None
+    """Size of the file that the connection for immediate reads has mapped, or 0; None for other connections."""
 
     def watch_deadline(self, pacer: QueryPacer) -> None:
         """Install the functions that pause long statements, and end them after `deadline`.
@@ -162,6 +164,8 @@ class ConnectionPool:
         self._path = path
         self._on_idle = on_idle
         self._idle: deque[ReadConnection] = deque()
+        self._mapped: deque[ReadConnection] = deque()
+        """Unused connection for immediate reads, which has mapped the file; empty before the first of them."""
         self._open: set[ReadConnection] = set()
         self._lock = threading.Lock()
         self._keep_alive: _KeepAliveConnection | None = None
@@ -170,6 +174,7 @@ class ConnectionPool:
         self._sweeper: threading.Thread | None = None
         self._file_name = str(path)
         self._inode: int | None = None
+        self._file_bytes = 0
 
     def version(self) -> StoreVersion:
         """Return a value that changes with every commit of any process. Raises StorageUnavailableError."""
@@ -189,6 +194,8 @@ class ConnectionPool:
             except BaseException:
                 self.discard(reader)
                 raise
+        if self._mapped:
+            self._refresh_mapped(reader.version)
         return reader
 
     def release(self, reader: ReadConnection, *, clean: bool = True) -> None:
@@ -203,7 +210,7 @@ class ConnectionPool:
             self.discard(reader)
             return
         reader.last_used = time.monotonic()
-        self._idle.append(reader)
+        self._put_back(reader)
         if self._sweeper is None and reader.version is not None:
             self._start_sweeper()
 
@@ -248,23 +255,68 @@ class ConnectionPool:
             return reader
 
     def _take_current(self, at_least: object) -> ReadConnection:
-        """Return a connection whose transaction is recent enough. Raises WaitRequired if the next one is not."""
+        """Return a mapped connection whose transaction is recent enough. Raises WaitRequired if there is none."""
         try:
-            reader = self._idle.pop()
+            reader = self._mapped.pop() if self._mapped else self._idle.pop()
         except IndexError:
             raise WaitRequired from None
         try:
             if reader.version is None or (reader.version != at_least and reader.version != self.version()):
                 raise WaitRequired
         except BaseException:
-            self._idle.append(reader)
+            self._put_back(reader)
+            raise
+        try:
+            self._check_map(reader)
+        except BaseException:
+            self.discard(reader)
             raise
         return reader
 
+    def _check_map(self, reader: ReadConnection) -> None:
+        """Map the file if the connection is new to immediate reads. Raises WaitRequired if its map cannot be read.
+
+        To read a mapped page beyond the end of the file would end the process.
+        """
+        if reader.mapped_bytes is None:
+            if not is_mapping_enabled():
+                reader.mapped_bytes = 0
+                return
+            with driver_errors(f"the database {self._path.name}"), reader.lock:
+                map_file(reader.connection)
+        elif not reader.mapped_bytes:
+            return
+        elif self._file_bytes < reader.mapped_bytes or not is_mapping_enabled():
+            raise WaitRequired
+        reader.mapped_bytes = self._file_bytes
+
+    def _refresh_mapped(self, version: StoreVersion | None) -> None:
+        """Let the unused mapped connection show the newest state too, because an immediate read cannot do that."""
+        try:
+            reader = self._mapped.pop()
+        except IndexError:
+            return
+        try:
+            if reader.version != version:
+                self._refresh(reader)
+        except StorageError:  # the next read that needs a new connection raises it
+            self.discard(reader)
+        else:
+            self._put_back(reader)
+
+    def _put_back(self, reader: ReadConnection) -> None:
+        """Add a connection to the unused ones. Of the mapped ones, only one keeps its map."""
+        if reader.mapped_bytes is not None and self._mapped:
+            with reader.lock:
+                unmap_file(reader.connection)
+            reader.mapped_bytes = None
+        (self._idle if reader.mapped_bytes is None else self._mapped).append(reader)
+
     def _pop_idle(self) -> Iterator[ReadConnection]:
-        with contextlib.suppress(IndexError):
-            while True:
-                yield self._idle.popleft()
+        for idle in (self._idle, self._mapped):
+            with contextlib.suppress(IndexError):
+                while True:
+                    yield idle.popleft()
 
     def _refresh(self, reader: ReadConnection) -> None:
         # Read the version before the transaction begins. If a commit comes in between, the version is too old, which
@@ -295,17 +347,19 @@ class ConnectionPool:
         Open connections still show the contents of a deleted file.
         """
         try:
-            inode = os.stat(self._file_name).st_ino  # noqa: PTH116 - twice as fast, and run for each request
+            status = os.stat(self._file_name)  # noqa: PTH116 - twice as fast, and run for each request
         except FileNotFoundError as error:
             raise StorageUnavailableError(
                 f"the database {self._path} is missing: put it back, or stop the service and restore a backup"
             ) from error
+        inode = status.st_ino
         if inode != self._inode:
             if self._inode is not None:
                 raise StorageUnavailableError(
                     f"the database {self._path} was replaced by another file: start the service again"
                 )
             self._inode = inode
+        self._file_bytes = status.st_size
 
     def _connect_keep_alive(self) -> _KeepAliveConnection:
         connection = connect(self._path)
@@ -328,10 +382,11 @@ class ConnectionPool:
         while True:
             time.sleep(_MAX_IDLE_SECONDS)
             deadline = time.monotonic() - _MAX_IDLE_SECONDS
-            for _ in range(len(self._idle)):
-                with contextlib.suppress(IndexError):
-                    self._end_or_requeue(self._idle.popleft(), deadline)
-            if not any(reader.version for reader in list(self._idle)):
+            for idle in (self._idle, self._mapped):
+                for _ in range(len(idle)):
+                    with contextlib.suppress(IndexError):
+                        self._end_or_requeue(idle.popleft(), deadline)
+            if not any(reader.version for reader in [*self._idle, *self._mapped]):
                 self._sweeper = None
                 self._on_idle()
                 return
@@ -340,7 +395,7 @@ class ConnectionPool:
         if reader.version is not None and reader.last_used < deadline:
             self._end_transaction(reader)
         else:
-            self._idle.append(reader)
+            self._put_back(reader)
 
     def _end_transaction(self, reader: ReadConnection) -> None:
         try:
@@ -348,4 +403,7 @@ class ConnectionPool:
         except sqlite3.Error:
             self.discard(reader)
         else:
-            self._idle.appendleft(reader)
+            if reader.mapped_bytes is None:
+                self._idle.appendleft(reader)
+            else:
+                self._put_back(reader)

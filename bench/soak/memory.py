@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -27,8 +26,9 @@ PERIODS: Final = 30
 class MemorySample:
     """Seconds since the start, number of serving processes, and memory in MiB.
 
-    Shared pages are divided by the number of processes that share them (PSS). `serving` is the memory of the supervisor
-    and its serving processes, and `others` that of the processes that run imports.
+    Shared pages are divided by the number of processes that share them (PSS), and the map of the store is left out.
+    `serving` is the memory of the supervisor and its serving processes, and `others` that of the processes that run
+    imports.
     """
 
     seconds: float
@@ -104,8 +104,17 @@ def measure_memory(pid: int, seconds: float) -> MemorySample:
 
 
 def _proportional_memory(pid: int) -> float:
-    """Return the memory of a process in MiB. Raises OSError if it has ended."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    if not (match := re.search(r"^Pss: +(\d+) kB", text, re.MULTILINE)):
+    """Return the memory of a process in MiB, without the map of the store. Raises OSError if it has ended.
+
+    The map belongs to the file cache of the system, which holds the store in any case.
+    """
+    size, is_store = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
+        name, *values = line.split()
+        if not name.endswith(":"):
+            is_store = line.endswith(".db")
+        elif name == "Pss:" and not is_store:
+            size += int(values[0])
+    if not size:
         raise ProcessLookupError(pid)
-    return int(match[1]) / 1024
+    return size / 1024

@@ -74,6 +74,20 @@ def _forget_metrics(own_folder: Path | None, process: ServingProcess) -> None:
         forget_process(Path(folder), process.pid)
 
 
+def _handle_end(own_folder: Path | None, process: ServingProcess, status: int) -> None:
+    """Clean up after a process. If it could not read the mapped store, no process maps it from now on."""
+    from backends.sqlite.connection import disable_mapping
+
+    _forget_metrics(own_folder, process)
+    if status == -signal.SIGBUS:
+        disable_mapping()
+        log.error(
+            "process %d could not read a page of the store: the disk has an error, or another program has made the file"
+            " smaller; check the disk, and run `chalk-flask check`",
+            process.pid,
+        )
+
+
 def run_supervisor(
     settings: Settings, options: Mapping[str, Any], metrics: Path | None, on_ready: Callable[[str], None]
 ) -> None:
@@ -107,7 +121,7 @@ def run_supervisor(
         listeners,
         on_ready=on_first_ready,
         on_reload=lambda: _check_reload(settings, options),
-        on_end=lambda process: _forget_metrics(metrics, process),
+        on_end=lambda process, status: _handle_end(metrics, process, status),
     )
     try:
         code = supervisor.run()
@@ -124,6 +138,7 @@ def _import_application(settings: Settings) -> None:
     The garbage collector leaves the present objects alone, because it would write to their memory, and copy it.
     """
     import_module("chalk_flask.factory")
+    import_module("backends.sqlite.connection")  # has a flag that the processes share
     if settings.console:
         import_module("chalk_flask.console")
     gc.freeze()

@@ -43,7 +43,7 @@ class Supervisor:
     """Supervisor of one process for each element of `listeners`, which are the sockets from which it accepts.
 
     `on_ready` is called when the first process serves. `on_reload` is called before a reload, and raises
-    ReloadError to prevent it. `on_end` is called with each process that has ended.
+    ReloadError to prevent it. `on_end` is called with each process that has ended, and its exit status.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Supervisor:
         *,
         on_ready: Callable[[], None],
         on_reload: Callable[[], None] = lambda: None,
-        on_end: Callable[[ServingProcess], None] = lambda _: None,
+        on_end: Callable[[ServingProcess, int], None] = lambda *_: None,
         manager: ServiceManager | None = None,
     ) -> None:
         self._launcher, self._listeners = launcher, listeners
@@ -205,7 +205,7 @@ class Supervisor:
         generation = self._processes.pop(process)
         self._selector.unregister(process.control)
         process.close()
-        self._on_end(process)
+        self._on_end(process, status)
         if self._is_stopping or process.is_stopping:
             return
         if generation == self._starting and (self._generation or not process.is_ready):

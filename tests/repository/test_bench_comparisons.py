@@ -155,6 +155,26 @@ for child in children:
     assert sample.serving > sample.others > 0
 
 
+def test_map_of_a_store_is_no_memory_of_the_service(tmp_path: Path) -> None:
+    program = """
+import mmap, sys
+with open(sys.argv[1], "wb") as file:
+    file.truncate(60 << 20)
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+    print(sum(pages[::4096]), flush=True)
+    sys.stdin.read()
+"""
+    sizes = []
+    for name in ("chalk.db", "other"):
+        command = [sys.executable, "-c", program, str(tmp_path / name)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            sizes.append(measure_memory(process.pid, 0).serving)
+            process.communicate()
+    assert sizes[0] + 50 < sizes[1]
+
+
 def test_missed_comparison_is_reported() -> None:
     figures = [Figure("comparison.datasette.page", 4.9, ""), Figure("comparison.datasette.page.one", 4.9, "no target")]
     figures += [Figure("soak.slope", 1.1, ""), Figure("comparison.baseline.p99", 2.5, "just met")]

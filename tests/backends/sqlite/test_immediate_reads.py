@@ -43,7 +43,7 @@ def put(store: SQLiteBackend, count: int) -> None:
 
 
 def idle_count(store: SQLiteBackend) -> int:
-    return len(store._readers._idle)
+    return len(store._readers._idle) + len(store._readers._mapped)
 
 
 def test_record_by_key_is_read_at_once(store: SQLiteBackend) -> None:

@@ -174,6 +174,23 @@ def test_killed_process_is_replaced_and_another_one_gets_the_worker(service: Sup
     )
 
 
+def test_no_process_maps_the_store_after_one_could_not_read_it(service: SupervisedService, folder: Path) -> None:
+    _, token = new_token(folder)
+
+    def mapping_processes() -> list[int]:
+        """Send requests to each process, and return those that have mapped the store."""
+        service.from_each(lambda connection: [get(connection, ORGS, token) for _ in range(20)])
+        return [pid for pid in service.pids() if f" {folder}/chalk.db\n" in Path(f"/proc/{pid}/maps").read_text()]
+
+    wait_patiently(lambda: len(mapping_processes()) == 2)
+    former, other = service.pids()
+    os.kill(former, signal.SIGBUS)  # as the system does after an error of the disk
+    service.wait_for_log(f"process {former} could not read a page of the store")
+    wait_for_processes(service, without=former)
+    wait_patiently(lambda: mapping_processes() == [])
+    assert other in service.pids()
+
+
 def readiness_counts(service: SupervisedService) -> set[float]:
     """Return the numbers of requests of /readyz in the metrics that the processes show. All must show the sum."""
 
