@@ -39,6 +39,7 @@ __all__ = [
     "Field",
     "InvalidQueryError",
     "InvalidStorageURLError",
+    "Lease",
     "NewerStoreError",
     "Page",
     "Record",
@@ -211,6 +212,34 @@ class SharedValues(ABC):
         """
 
 
+class Lease(ABC):
+    """Right to do a background task, which one process of a store has at a time. Only `is_held` is thread-safe."""
+
+    @property
+    @abstractmethod
+    def is_held(self) -> bool:
+        """True if this process has the lease. It may end at any time: check it before each step of the task."""
+
+    @abstractmethod
+    def has_holder(self) -> bool:
+        """Return True if this process or another one has the lease, and False if the store cannot be reached."""
+
+    @abstractmethod
+    def try_acquire(self) -> bool:
+        """Return True if this process has the lease or gets it now; never wait for another holder.
+
+        Until `release`, the store renews the lease in the background. If the process dies, or cannot reach the store,
+        another one can get it after some seconds. Raises StorageError.
+        """
+
+    @abstractmethod
+    def release(self) -> None:
+        """End the lease, so that another process can get it. A second call does nothing.
+
+        If the store cannot be reached, the lease ends on its own after some seconds.
+        """
+
+
 class Backend(Closeable):
     """Open store. Thread-safe. Several processes may use one store at the same time if `shared` is True."""
 
@@ -227,6 +256,9 @@ class Backend(Closeable):
     """Maximum time after which `version` has changed after a commit of another process."""
     has_shared_values: bool = False
     """True if `share_values` keeps values in the store, for processes on several machines."""
+
+    has_leases: bool = False
+    """True if `lease` elects one process among several machines."""
 
     store_id: str = ""
     """Random id that the store got when it was created; empty if the backend or the store has none."""
@@ -308,6 +340,14 @@ class Backend(Closeable):
         share a file. Raises StorageUnavailableError, also for a backend without such values.
         """
         raise StorageUnavailableError(f"{type(self).__name__} keeps no values that processes share")
+
+    def lease(self, task: str) -> Lease:
+        """Return the lease of a background task, which this process does not have yet. `close` of the store ends it.
+
+        Only stores with `has_leases` have leases. All processes of other stores run on one machine, and lock a file.
+        Raises StorageUnavailableError for a backend without leases.
+        """
+        raise StorageUnavailableError(f"{type(self).__name__} has no leases")
 
     @abstractmethod
     def tenants(self) -> list[str]:

@@ -29,7 +29,7 @@ from chalk_flask.auth.oauth1.verifier import OAuth1Verifier
 from chalk_flask.auth.secrets.encryption import SecretCipher
 from chalk_flask.auth.secrets.key_file import KeyFile
 from chalk_flask.auth.tokens.store import TokenStore
-from chalk_flask.background.leader_lock import leader_lock_for
+from chalk_flask.background.leader_lock import worker_lock
 from chalk_flask.data_folder_binding import bind_data_folder, check_data_folder, check_missing_store
 from chalk_flask.jobs import JobStore, JobWorker
 from chalk_flask.logs import log_slow_statements
@@ -152,18 +152,18 @@ def _create_access_log(settings: Settings, data: Path) -> AccessLog:
 
 def _create_worker(settings: Settings, store: Backend, cipher: SecretCipher, data: Path) -> Worker:
     guard = SsrfGuard(settings.webhook_allowed_hosts.split(","))
-    leader_lock = leader_lock_for("webhooks", settings.storage, data, shared=store.shared)
+    leader_lock = worker_lock("webhooks", store, settings.storage, data)
     return Worker(store, cipher, leader_lock, lambda: WebhookClient(guard))
 
 
 def _create_job_worker(settings: Settings, store: Backend, jobs: JobStore, data: Path) -> JobWorker:
-    return JobWorker(store, jobs, settings, leader_lock_for("jobs", settings.storage, data, shared=store.shared))
+    return JobWorker(store, jobs, settings, worker_lock("jobs", store, settings.storage, data))
 
 
 def _create_mail_worker(
     settings: Settings, store: Backend, server: MailServerSettings | None, data: Path
 ) -> MailWorker:
-    leader_lock = leader_lock_for("mail", settings.storage, data, shared=store.shared)
+    leader_lock = worker_lock("mail", store, settings.storage, data)
     return MailWorker(store, server, leader_lock, store_folder(settings), settings.mail_digest_hour)
 
 

@@ -21,7 +21,7 @@ from backends.testing.paging import PagingConformance
 from backends.testing.property_based import PropertyConformance
 from backends.testing.queries import QueryConformance
 from backends.testing.records import RecordsConformance
-from backends.testing.shared_values import SharedValuesConformance
+from backends.testing.several_machines import SeveralMachinesConformance
 from backends.testing.text import TextConformance
 from backends.testing.transactions import TransactionConformance
 
@@ -37,13 +37,12 @@ class BackendConformance(
     RecordsConformance,
     ErrorConformance,
     DeadlineConformance,
-    SharedValuesConformance,
+    SeveralMachinesConformance,
     PropertyConformance,
 ):
     """Tests for every promise of the contract. A subclass defines the fixture `url`: a store that does not exist yet.
 
-    The class attributes `durable` and `shared`, which default to True, and `has_shared_values`, which defaults to
-    False, must equal those of the backend. `examples` is
-    the number of generated data sets. The optional fixture `broken_url` names a place that cannot be opened as a
-    store, such as a file of another program.
+    The class attributes `durable` and `shared`, which default to True, and `has_shared_values` and `has_leases`, which
+    default to False, must equal those of the backend. `examples` is the number of generated data sets. The optional
+    fixture `broken_url` names a place that cannot be opened as a store, such as a file of another program.
     """

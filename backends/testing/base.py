@@ -64,7 +64,7 @@ Test = TypeVar("Test", bound=Callable[..., None])
 def needs(attribute: str) -> Callable[[Test], Test]:
     """Return a decorator for tests that run only if a class attribute is true.
 
-    The attributes are `durable`, `shared`, `has_shared_values` and `broken_url`.
+    The attributes are `durable`, `shared`, `has_shared_values`, `has_leases` and `broken_url`.
     """
 
     def mark(test: Test) -> Test:
@@ -80,6 +80,7 @@ class Conformance:
     durable: ClassVar[bool] = True
     shared: ClassVar[bool] = True
     has_shared_values: ClassVar[bool] = False
+    has_leases: ClassVar[bool] = False
 
     def __init_subclass__(cls, **rest: Any) -> None:
         """Remove the tests of capabilities that the backend does not have, so that they are not reported as skipped."""

@@ -43,7 +43,7 @@ class ConcurrencyConformance(Conformance):
 
     def test_suite_attributes_match_the_backend(self, store: Backend) -> None:
         assert (store.durable, store.shared) == (self.durable, self.shared)
-        assert store.has_shared_values == self.has_shared_values
+        assert (store.has_shared_values, store.has_leases) == (self.has_shared_values, self.has_leases)
 
     def test_concurrent_writers_lose_no_update_and_readers_see_whole_commits(self, store: Backend) -> None:
         start, finished = Barrier(WRITERS + 2), Event()

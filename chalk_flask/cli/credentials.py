@@ -100,9 +100,16 @@ def open_credentials(
 
 
 def has_worker(settings: Settings, task: str) -> bool | None:
-    """Return True if a process does this background task for the store; None if this user cannot read the lock."""
+    """Return True if a process does this background task for the store; None if this user cannot read the lock.
+
+    Raises StorageError if the store has leases and cannot be opened.
+    """
+    from backends import backend_class
     from chalk_flask.background.leader_lock import leader_lock_for
 
+    if backend_class(settings.storage).has_leases:
+        with open_configured_store(settings) as store:
+            return store.lease(task).has_holder()
     try:
         return leader_lock_for(task, settings.storage, Path(settings.data), shared=True).has_holder()
     except OSError:

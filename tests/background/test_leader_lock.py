@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chalk_flask.background.leader_lock import LeaderLock, leader_lock_for
+from backends.testing import COLLECTIONS
+from chalk_flask.background.leader_lock import LeaderLock, leader_lock_for, worker_lock
+from tests.support.storage.tenant_locks import TenantLockBackend
 
 
 def test_lock_without_a_path_is_always_held(tmp_path: Path) -> None:
@@ -37,6 +39,20 @@ def test_lock_has_a_holder_while_any_worker_holds_it(tmp_path: Path) -> None:
     assert not second.has_holder()
     assert second.try_acquire(), "asking leaves no lock behind"
     assert LeaderLock(None).has_holder()
+
+
+def test_lock_of_a_store_of_several_machines_is_its_lease(tmp_path: Path) -> None:
+    with TenantLockBackend(COLLECTIONS) as store:
+        first, second = (worker_lock("mail", store, "memory:", tmp_path / name) for name in "ab")
+        assert not second.has_holder()
+        assert first.try_acquire()
+        assert (first.is_held, second.try_acquire(), second.has_holder()) == (True, False, True)
+        assert first.journal_path != second.journal_path, "each machine has its own"
+        store.lease_holders.clear()
+        assert not first.is_held
+        first.release()
+        assert not second.try_acquire(), "the interval has not passed"
+        assert not list(tmp_path.iterdir())
 
 
 def test_lock_is_tried_once_per_interval(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_missing_workers_are_named(serve: Serve) -> None:
 
 def test_unusable_lock_is_named(serve: Serve, tmp_path: Path) -> None:
     app = serve()
-    lock_path = services_of(app).worker._leader_lock._path
+    lock_path = services_of(app).worker._leader_lock.path
     assert lock_path is not None
     lock_path.parent.mkdir(exist_ok=True)
     lock_path.symlink_to(lock_path)

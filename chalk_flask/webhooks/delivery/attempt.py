@@ -45,7 +45,8 @@ class Sender(Protocol):
 class DeliveryContext:
     """Objects that all delivery queues of a worker share.
 
-    `now` returns the system time, with which deliveries are signed. Waits and stored times use `clock`.
+    `now` returns the system time, with which deliveries are signed. Waits and stored times use `clock`. The queues send
+    while `is_leading` returns True: another process may have become the worker.
     """
 
     store: Backend
@@ -56,6 +57,7 @@ class DeliveryContext:
     now: Callable[[], float]
     clock: SteadyClock
     stopping: threading.Event
+    is_leading: Callable[[], bool]
     rate_limiter: RateLimiter
 
 

@@ -139,7 +139,7 @@ class DeliveryQueue:
     def _next_batch(self) -> _Batch | None:
         """Read the next due deliveries; return None if there are none or the queue must not send."""
         unsaved, read_at = self.unsaved(), time.monotonic()
-        if self._context.stopping.is_set():
+        if self._context.stopping.is_set() or not self._context.is_leading():
             return None
         with self._context.store.read(self._tenant) as snapshot:
             subscription = _active_subscription(snapshot, self._webhook)
@@ -188,11 +188,11 @@ class DeliveryQueue:
         return True
 
     def _wait_for_capacity(self) -> bool:
-        """Wait while too many results are unsaved; return False if the worker stops."""
+        """Wait while too many results are unsaved; return False if the worker stops, or another process became it."""
         with self._unsaved_changed:
             while len(self._unsaved) >= MAX_UNSAVED_RESULTS and not self._context.stopping.is_set():
                 self._unsaved_changed.wait(CAPACITY_POLL_SECONDS)
-        return not self._context.stopping.is_set()
+        return not self._context.stopping.is_set() and self._context.is_leading()
 
     def _record(self, result: AttemptResult) -> None:
         with self._unsaved_changed:

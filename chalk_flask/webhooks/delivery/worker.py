@@ -97,6 +97,7 @@ class Worker:
             now,
             self._clock,
             self._thread.stopping,
+            lambda: leader_lock.is_held,
             RateLimiter(),
         )
         self._tenant_names: list[str] = []

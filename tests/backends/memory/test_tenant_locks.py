@@ -9,15 +9,16 @@ import pytest
 from backends import Backend
 from backends.testing import COLLECTIONS
 from backends.testing.concurrency import ConcurrencyConformance
-from backends.testing.shared_values import SharedValuesConformance
+from backends.testing.several_machines import SeveralMachinesConformance
 from backends.testing.transactions import TransactionConformance
 from tests.support.storage.tenant_locks import TenantLockBackend
 
 
-class TestTenantLocks(TransactionConformance, ConcurrencyConformance, SharedValuesConformance):
+class TestTenantLocks(TransactionConformance, ConcurrencyConformance, SeveralMachinesConformance):
     durable = False
     shared = False
     has_shared_values = True
+    has_leases = True
 
     @pytest.fixture
     def url(self) -> str:

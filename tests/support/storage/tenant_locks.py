@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from backends import Collection, SharedValues, StorageBusyError, StorageUnavailableError, Transaction
+from backends import Collection, Lease, SharedValues, StorageBusyError, StorageUnavailableError, Transaction
 from backends.memory.backend import MemoryBackend, TableTransaction
 from backends.memory.evaluator import NO_TABLES, TenantTables
 from chalk_flask.shared_state.transaction import SCHEMA, FileValues
@@ -16,10 +16,33 @@ from chalk_flask.shared_state.transaction import SCHEMA, FileValues
 __all__ = ["TenantLockBackend"]
 
 
+class MemoryLease(Lease):
+    """Lease in memory. `holders` has the object with the lease of each task; a test may end it."""
+
+    def __init__(self, holders: dict[str, Lease], task: str) -> None:
+        self._holders, self._task = holders, task
+
+    @property
+    def is_held(self) -> bool:
+        """True if this object has the lease."""
+        return self._holders.get(self._task) is self
+
+    def has_holder(self) -> bool:
+        return self._task in self._holders
+
+    def try_acquire(self) -> bool:
+        return self._holders.setdefault(self._task, self) is self
+
+    def release(self) -> None:
+        if self.is_held:
+            del self._holders[self._task]
+
+
 class TenantLockBackend(MemoryBackend):
-    """Memory backend in which tenants have writers at the same time, and which keeps values that processes share."""
+    """Memory backend in which tenants have writers at the same time, with shared values and leases."""
 
     has_shared_values = True
+    has_leases = True
     fail_values = False
 
     def __init__(self, collections: Iterable[Collection]) -> None:
@@ -27,6 +50,7 @@ class TenantLockBackend(MemoryBackend):
         self._changed = threading.Condition()
         self._writers: defaultdict[str, int] = defaultdict(int)
         self._is_alone = False
+        self.lease_holders: dict[str, Lease] = {}
         self._values_lock = threading.Lock()
         self._values = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         self._values.executescript(SCHEMA)
@@ -34,6 +58,10 @@ class TenantLockBackend(MemoryBackend):
     def close(self) -> None:
         super().close()
         self._values.close()
+
+    def lease(self, task: str) -> Lease:
+        """Return a lease in memory."""
+        return MemoryLease(self.lease_holders, task)
 
     @contextmanager
     def share_values(self) -> Iterator[SharedValues]:

@@ -1,4 +1,4 @@
-"""Tests of values that processes share, for backends with `has_shared_values`."""
+"""Tests of what several machines share: values of backends with `has_shared_values`, and leases with `has_leases`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from backends import Backend, open_store
 from backends.testing.base import COLLECTIONS, Conformance, SimulatedError, needs
 
-__all__ = ["SharedValuesConformance"]
+__all__ = ["SeveralMachinesConformance"]
 
 THREADS = 4
 
 
-class SharedValuesConformance(Conformance):
-    """Tests that an id is used once, that no count is lost, and that nothing is kept of a failed transaction."""
+class SeveralMachinesConformance(Conformance):
+    """Tests that an id is used once, that no count is lost, and that a lease has one holder."""
 
     @needs("has_shared_values")
     def test_id_is_used_once_until_it_expires(self, store: Backend) -> None:
@@ -99,3 +99,43 @@ class SharedValuesConformance(Conformance):
         if self.shared:
             with open_store(url, COLLECTIONS) as other, other.share_values() as values:
                 assert not values.use("tool", b"a", now + 100, now)
+
+    @needs("has_leases")
+    def test_lease_has_one_holder_until_its_release(self, store: Backend) -> None:
+        first, second, other = store.lease("mail"), store.lease("mail"), store.lease("jobs")
+        assert [lease.has_holder() or lease.is_held for lease in (first, second, other)] == [False] * 3
+        assert first.try_acquire()
+        assert first.try_acquire()
+        assert not second.try_acquire()
+        assert other.try_acquire()
+        assert (first.is_held, second.is_held) == (True, False)
+        assert (first.has_holder(), second.has_holder()) == (True, True)
+        second.release()
+        assert first.is_held
+        first.release()
+        first.release()
+        assert (first.is_held, second.has_holder()) == (False, False)
+        assert second.try_acquire()
+        assert not first.try_acquire()
+        assert other.is_held
+        other.release()
+        second.release()
+
+    @needs("has_leases")
+    def test_one_of_several_threads_gets_a_lease(self, store: Backend) -> None:
+        leases = [store.lease("mail") for _ in range(THREADS)]
+        with ThreadPoolExecutor(THREADS) as threads:
+            assert sum(threads.map(lambda lease: lease.try_acquire(), leases)) == 1
+        for lease in leases:
+            lease.release()
+
+    @needs("has_leases")
+    def test_lease_is_that_of_the_store_and_ends_when_it_is_closed(self, store: Backend, url: str) -> None:
+        if self.shared:
+            lease = store.lease("mail")
+            with open_store(url, COLLECTIONS) as other:
+                assert other.lease("mail").try_acquire()
+                assert not lease.try_acquire()
+                assert lease.has_holder()
+            assert lease.try_acquire()
+            lease.release()
