@@ -271,13 +271,17 @@ def _drain(loop: _Loop, received: list[int]) -> None:
     """
     for server in _listeners(loop.sockets):
         wasyncore.dispatcher.close(server)  # the listening socket alone: the threads still use the trigger
-    loop.run_once(timeout=0)  # reads requests that have already arrived
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
+    deadline, asked = time.monotonic() + SHUTDOWN_SECONDS, set[Channel]()
     while (channels := _channels(loop.sockets)) and time.monotonic() < deadline and len(received) < 2:
-        for channel in channels:
-            channel.will_close = channel.will_close or not (channel.requests or channel.total_outbufs_len)
+        idle = [channel for channel in channels if not (channel.requests or channel.total_outbufs_len)]
+        for channel in asked.intersection(idle):
+            channel.will_close = True
+        is_first = not asked.issuperset(idle)
+        asked.update(idle)
         loop.sockets.update_all()
-        loop.run_once(timeout=SHORT_REQUEST_SECONDS)  # a thread that ends a response does not wake the loop
+        # Each idle connection may have received a request that no event has reported yet, beside the end of another.
+        # A thread that ends a response does not wake the loop.
+        loop.run_once(timeout=0 if is_first else SHORT_REQUEST_SECONDS)
     for channel in _channels(loop.sockets):
         channel.handle_close()
 

@@ -20,11 +20,14 @@ from tests.support.server_process import ServerProcess, read_all, read_response,
 
 pytestmark = pytest.mark.slow
 
-# Application that returns the path, after as many milliseconds as the query says, and a large body on request.
+# Application that returns the path, after as many milliseconds as the query says, and a large body on request. It
+# prints when it begins with /busy.
 APP = """
 import time
 
 def app(environ, start_response):
+    if environ["PATH_INFO"] == "/busy":
+        print("begun", flush=True)
     time.sleep(int(environ["QUERY_STRING"] or 0) / 1000)
     answer = environ["PATH_INFO"].encode() * (100_000 if "large" in environ["PATH_INFO"] else 1)
     start_response("200 OK", [("Content-Length", str(len(answer)))])
@@ -112,12 +115,46 @@ def test_idle_and_busy_connections_end_at_shutdown(system: str) -> None:
         send_get(idle, "/idle")
         read_response(idle)
         send_get(busy, "/busy?500")
-        time.sleep(0.2)
+        assert server.line() == "begun"
         os.kill(server.process.pid, signal.SIGTERM)
         assert read_all(idle) == b""
         assert body_of(read_response(busy)) == b"/busy"
         assert read_all(busy) == b""
-        assert server.process.wait(10) == 0
+        assert server.process.wait(60) == 0
+
+
+# Application whose thread goes on for a while after its response was sent. Its connection waits for the next request
+# only after another pause.
+LATE = """
+import time
+from chalk_flask.server import socket_map
+
+await_request = socket_map._EpollSocketMap.await_request
+
+def await_late(self, channel):
+    time.sleep(0.5)
+    return await_request(self, channel)
+
+socket_map._EpollSocketMap.await_request = await_late
+
+class Body(list):
+    def close(self):
+        time.sleep(0.5)
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Length", "4")])
+    return Body([b"done"])
+"""
+
+
+def test_request_beside_the_end_of_another_is_answered_at_shutdown() -> None:
+    with server_process(LATE) as server, server.connect() as connection:
+        send_get(connection, "/first")
+        assert body_of(read_response(connection)) == b"done"
+        send_get(connection, "/second")
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert body_of(read_response(connection)) == b"done"
+        assert server.process.wait(60) == 0
 
 
 @pytest.fixture
