@@ -37,7 +37,7 @@ def counting_store() -> CountingBackend:
     return CountingBackend.open("memory:", COLLECTIONS)
 
 
-def wait_until(condition: Callable[[], bool], timeout_seconds: float = 10) -> bool:
+def wait_until(condition: Callable[[], bool], timeout_seconds: float = 60) -> bool:
     """Return True as soon as the condition holds, False if it does not hold in time."""
     deadline = time.monotonic() + timeout_seconds
     while not condition() and time.monotonic() < deadline:

@@ -62,12 +62,12 @@ def test_stop_interrupts_a_long_task_and_its_delay() -> None:
 
     thread = PollingThread("test", poll, ignore_error, error_pause=60.0)
     thread.start()
-    assert begun.wait(10)
+    assert begun.wait(60)
     thread.stop()
     idle = PollingThread("test", poll, ignore_error, error_pause=60.0, delay=600.0)
     idle.start()
     begun.clear()
-    idle.stop(10)
+    idle.stop(60)
     assert not begun.is_set()
 
 

@@ -213,7 +213,7 @@ def test_package_that_cannot_be_moved_does_not_block_others(
 
 
 def test_incomplete_packages_are_reported_once(
-    case: DropFolderCase, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    case: DropFolderCase, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("chalk_flask.drop_folder.watcher.POLL_SECONDS", 0.01)
     caplog.set_level(logging.INFO)
@@ -226,7 +226,8 @@ def test_incomplete_packages_are_reported_once(
     thread.start()
     try:
         wait_for(lambda: watcher.outcomes == {"done"})
-        (case.path / "Family1.zip").write_bytes(content)
+        (tmp_path / "whole.zip").write_bytes(content)
+        (tmp_path / "whole.zip").rename(case.path / "Family1.zip")
         wait_for(lambda: len(case.runs()) == 2)
     finally:
         watcher.stop()
@@ -262,7 +263,7 @@ def test_watcher_waits_while_the_folder_is_gone(
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

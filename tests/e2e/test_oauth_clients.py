@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from requests_oauthlib import OAuth2Session
 
 from chalk_flask.permissions.scopes import DEMOGRAPHICS, GRADEBOOK, ROSTER
 from tests.e2e.conftest import DEMO, RunningService, run_command, serve
+from tests.support.deliveries import wait_until
 from tests.support.keys import ec_key, rsa_key
 
 IMS = "/ims/oneroster/v1p1"
@@ -170,16 +170,14 @@ def test_concurrent_requests_get_different_tokens(district: District, client: di
         assert district.service.request(f"{IMS}/orgs", Authorization=f"Bearer {token}").status == 200
 
 
-def test_revoked_client_and_its_tokens_end_within_a_second(district: District) -> None:
+def test_revoked_client_and_its_tokens_end_soon(district: District) -> None:
     client = district.create_client()
     with AuthlibSession(client["client_id"], client["client_secret"]) as session:
         url = district.url("/oauth/token")
         session.fetch_token(url, grant_type="client_credentials")
         assert session.get(district.url(f"{IMS}/orgs")).status_code == 200
         run_command(district.folder, "client", "revoke", client["client_id"])
-        deadline = time.monotonic() + 1
-        while session.get(district.url(f"{IMS}/orgs")).status_code == 200:
-            assert time.monotonic() < deadline
+        wait_until(lambda: session.get(district.url(f"{IMS}/orgs")).status_code != 200)
         assert session.get(district.url(f"{IMS}/orgs")).status_code == 401
         with pytest.raises(OAuthError, match="invalid_client"):
             session.fetch_token(url, grant_type="client_credentials")

@@ -97,13 +97,13 @@ def serve(service: ServiceFolder) -> Iterator[None]:
                 service.url = wait_for_url(service.folder / "err.txt")
                 yield
                 process.terminate()
-                assert process.wait(40) == 0
+                assert process.wait(90) == 0
             finally:
                 process.kill()
 
 
 def wait_for_url(log: Path) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if match := re.search(r"Listening on (http://\S+)", log.read_text(encoding="utf-8")):
             return match[1]
@@ -245,7 +245,7 @@ def deliver_webhooks(service: ServiceFolder) -> None:
 
 def wait_for_attempts(service: ServiceFolder, webhook: str) -> list[Any]:
     """Return the delivery attempts that the command shows, as soon as there are any."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         shown = json.loads(service.run("webhook", "show", webhook, "--json"))
         if shown["last_attempts"]:

@@ -48,7 +48,7 @@ def listening(reply: bytes = b"", *, drip: float = 0) -> Iterator[int]:
                     for number in range(len(reply)):
                         stream.sendall(reply[number : number + 1])
                         ended.wait(drip)
-                    ended.wait(10)
+                    ended.wait(120)
                 except OSError:
                     pass
 
@@ -140,11 +140,11 @@ def test_rejected_recipient_is_an_error_without_the_address(reply: str, is_final
 
 @pytest.mark.parametrize("drip", [0, 0.2], ids=["silent", "byte by byte"])
 def test_slow_server_ends_at_the_deadline(drip: float) -> None:
-    with listening(b"220 mail.example.org at your service" * bool(drip), drip=drip) as port:
+    with listening(b"220 mail.example.org at your service" * 20 * bool(drip), drip=drip) as port:
         started = time.monotonic()
         with pytest.raises(MailError, match="did not answer in time"):
             send(server_settings(port, smtp_security="none"), step_seconds=0.5)
-        assert time.monotonic() - started < 6, "all bytes take 7 s"
+        assert time.monotonic() - started < 60, "all bytes take 144 s"
 
 
 def test_stop_interrupts_a_connection() -> None:
@@ -156,7 +156,7 @@ def test_stop_interrupts_a_connection() -> None:
         with pytest.raises(MailError):
             send(server_settings(port, smtp_security="none"), stopping=stopping)
         timer.join()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,8 @@ def test_signed_requests_without_a_readable_key_share_one() -> None:
     assert len({credential_key({"AUTHORIZATION": text}) for text in texts}) == 1
 
 
-# Application that takes 0.3 s, and returns the largest number of requests that ran at once with this path.
+# Application that takes 0.3 s, and returns the largest number of requests that ran at once with this path. Below
+# /together it first waits until two have done so.
 APP = """
 import collections, threading, time
 
@@ -73,6 +74,9 @@ def app(environ, start_response):
     with lock:
         running[path] += 1
         most[path] = max(most[path], running[path])
+    end = time.monotonic() + 60
+    while path.startswith("/together") and most[path] < 2 and time.monotonic() < end:
+        time.sleep(0.01)
     time.sleep(0.3)
     with lock:
         running[path] -= 1
@@ -98,7 +102,7 @@ def server() -> Iterator[ServerProcess]:
         ("/sort", "sort=metadata.x1", 1),
         ("/escaped-sort", "so%72t=a", 1),
         ("/order", "orderBy=desc", 1),
-        ("/page", "limit=1&fields=a%2Cb", 2),
+        ("/together/page", "limit=1&fields=a%2Cb", 2),
     ],
 )
 def test_searches_use_half_of_the_threads(server: ServerProcess, path: str, query: str, most: int) -> None:
@@ -160,10 +164,10 @@ def run_searches(server: ServerProcess, path: str, tokens: int, addresses: int) 
 @pytest.mark.parametrize(
     ("path", "tokens", "addresses", "most"),
     [
-        ("/one-token-one-address", 1, 1, 4),
-        ("/one-token-many-addresses", 1, 8, 4),
-        ("/many-tokens-one-address", 16, 1, 6),
-        ("/many-tokens-many-addresses", 16, 8, 8),
+        ("/together/one-token-one-address", 1, 1, 4),
+        ("/together/one-token-many-addresses", 1, 8, 4),
+        ("/together/many-tokens-one-address", 16, 1, 6),
+        ("/together/many-tokens-many-addresses", 16, 8, 8),
     ],
 )
 def test_respelled_filters_share_the_threads_of_their_client(

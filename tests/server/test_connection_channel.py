@@ -66,7 +66,7 @@ def send_request(port: int, path: str, method: str = "GET", buffer: int = 0) -> 
     connection = socket.socket()
     if buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    connection.settimeout(20)
+    connection.settimeout(60)
     connection.connect(("127.0.0.1", port))
     connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     return connection
@@ -137,7 +137,7 @@ def test_request_with_two_lengths_is_rejected_and_the_rest_unread(port: int) -> 
     smuggled = b"0\r\n\r\nGET /7/7 HTTP/1.1\r\nHost: x\r\n\r\n"
     first = b"Content-Length: %d\r\nTransfer-Encoding: chunked"
     for names in (first, b"transfer-encoding : chunked\r\nCONTENT-LENGTH:%d"):
-        with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        with socket.create_connection(("127.0.0.1", port), 60) as connection:
             head = b"POST /5/5 HTTP/1.1\r\nHost: x\r\n" + names % len(smuggled) + b"\r\n\r\n"
             connection.sendall(head + smuggled)
             data = b""

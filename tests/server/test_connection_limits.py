@@ -11,6 +11,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from tests.support.deliveries import wait_until
 from tests.support.server_process import (
     ServerProcess,
     read_all,
@@ -55,6 +56,22 @@ def impatient() -> Iterator[ServerProcess]:
         yield started
 
 
+def is_closed(connection: socket.socket) -> bool:
+    """Return True if the server has closed a connection. What it sent is dropped."""
+    timeout = connection.gettimeout()
+    connection.setblocking(False)
+    try:
+        while connection.recv(65536):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    finally:
+        connection.settimeout(timeout)
+    return True
+
+
 def drip(connection: socket.socket, data: bytes, seconds: float = 0.1) -> None:
     """Send a byte at a time in the background, until the connection ends."""
 
@@ -87,7 +104,7 @@ def test_client_that_sends_too_slowly_is_disconnected(impatient: ServerProcess, 
     with impatient.connect() as connection:
         connection.sendall(at_once)
         drip(connection, dripped)
-        assert wait_until_closed(connection, 8)
+        assert wait_until_closed(connection, 25)
 
 
 def test_body_that_arrives_faster_than_the_minimum_ends_at_its_timeout() -> None:
@@ -95,20 +112,38 @@ def test_body_that_arrives_faster_than_the_minimum_ends_at_its_timeout() -> None
         connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
         began = time.monotonic()
         drip(connection, b"a" * 1000, 0.01)
-        assert wait_until_closed(connection, 10)
+        assert wait_until_closed(connection, 60)
         assert time.monotonic() - began > 2.5
 
 
 def test_client_in_time_is_served_after_its_pauses(impatient: ServerProcess) -> None:
-    with impatient.connect() as connection:
+    for _ in range(20):
+        if is_served_after_pauses(impatient):
+            return
+    raise AssertionError("the machine is too busy to send a request in time")
+
+
+def is_served_after_pauses(server: ServerProcess) -> bool:
+    """Send two requests with pauses; return False if the machine was too busy to send them in time."""
+    with server.connect() as connection:
         for _ in range(2):
-            connection.sendall(HEAD)
-            time.sleep(0.3)
-            connection.sendall(b"Content-Length: 2\r\n\r\na")
-            time.sleep(0.6)
-            connection.sendall(b"b")
-            assert read_response(connection).endswith(b"\r\n\r\n2")
+            began = time.monotonic()
+            try:
+                connection.sendall(HEAD)
+                time.sleep(0.3)
+                connection.sendall(b"Content-Length: 2\r\n\r\na")
+                time.sleep(0.3)
+                connection.sendall(b"b")
+                sent = time.monotonic()
+                assert read_response(connection).endswith(b"\r\n\r\n2")
+            except (OSError, AssertionError):
+                if time.monotonic() - began < 0.9:
+                    raise
+                return False
             time.sleep(1.8)  # longer than head_timeout, which is for the first request of a connection only
+            if time.monotonic() - sent > 3.5:
+                return False
+    return True
 
 
 def test_client_with_an_unfinished_request_gets_408_as_json(impatient: ServerProcess) -> None:
@@ -121,10 +156,11 @@ def test_client_with_an_unfinished_request_gets_408_as_json(impatient: ServerPro
 
 def test_idle_connection_is_closed_after_the_channel_timeout(impatient: ServerProcess) -> None:
     with impatient.connect() as connection:
+        began = time.monotonic()
         send_get(connection, "/")
         read_response(connection)
-        assert not wait_until_closed(connection, 2)
-        assert wait_until_closed(connection, 8)
+        assert wait_until_closed(connection, 60)
+        assert time.monotonic() - began >= 4
 
 
 def test_client_that_reads_nothing_is_disconnected_and_its_stream_ends(impatient: ServerProcess) -> None:
@@ -157,7 +193,7 @@ def test_connections_above_the_limit_replace_silent_ones() -> None:
         assert server.get("/") == b"127.0.0.1"
         send_get(kept, "/")
         assert read_response(kept).endswith(b"127.0.0.1")
-        assert sum(wait_until_closed(connection, 0.05) for connection in silent) >= 40
+        wait_until(lambda: sum(map(is_closed, silent)) >= 40)
 
 
 def test_connections_with_rejected_requests_make_room_for_proven_ones() -> None:
@@ -178,7 +214,7 @@ def test_address_above_its_limit_does_not_close_connections_of_others() -> None:
         other = stack.enter_context(server.connect(source="127.0.0.2"))
         silent = [stack.enter_context(server.connect(source="127.0.0.3")) for _ in range(20)]
         assert server.get("/", source="127.0.0.3") == b"127.0.0.3"
-        assert sum(wait_until_closed(connection, 0.05) for connection in silent) >= 15
+        wait_until(lambda: sum(map(is_closed, silent)) >= 15)
         send_get(other, "/")
         assert read_response(other).endswith(b"127.0.0.2")
 
@@ -202,16 +238,19 @@ def test_credential_above_its_limit_loses_its_longest_idle_connections() -> None
         other = stack.enter_context(server.connect())
         send_get(other, "/", "Authorization: Bearer two")
         read_response(other)
-        assert [wait_until_closed(connection, 0.5) for connection in connections] == [True] * 3 + [False] * 3
-        assert not wait_until_closed(other, 0.5)
+        wait_until(lambda: all(map(is_closed, connections[:3])))
+        time.sleep(0.5)
+        assert not any(map(is_closed, [*connections[3:], other]))
 
 
+# Application that takes a second, and rejects each request that had to wait for a thread since the first one began.
 BUSY = """
 import time
 from chalk_flask.server import dispatcher
-dispatcher.MAX_QUEUE_SECONDS = 0.3
 
 def app(environ, start_response):
+    dispatcher.MAX_QUEUE_SECONDS = 0
+    print("begun", flush=True)
     time.sleep(1)
     start_response("200 OK", [("Content-Length", "4")])
     return [b"done"]
@@ -221,7 +260,7 @@ def app(environ, start_response):
 def test_request_without_a_free_thread_is_503_with_retry_after() -> None:
     with server_process(BUSY, CHALK_THREADS="1") as server, server.connect() as first, server.connect() as second:
         send_get(first, "/")
-        time.sleep(0.3)
+        assert server.line() == "begun"
         send_get(second, "/")
         assert read_response(first).endswith(b"done")
         head, _, body = read_all(second).partition(b"\r\n\r\n")

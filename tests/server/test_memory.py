@@ -28,8 +28,8 @@ app = create_app()
 CLIENTS = 8
 """Number of clients that request the same page at once, which is the cap on the streams of a credential."""
 RECORDS, RECORD_BYTES = 24, 1_000_000
-MAX_GROWTH_BYTES = CLIENTS * 20 * 2**20
-"""Memory that all responses together may take: 20 MiB for each. A whole page has 23 MiB, in several copies."""
+MAX_GROWTH_BYTES = CLIENTS * 28 * 2**20
+"""Memory that all responses together may take: 28 MiB for each. A whole page has 23 MiB, in several copies."""
 PAUSE_SECONDS = 1.0
 """Time for which the clients read nothing, so that all responses are in progress at once."""
 

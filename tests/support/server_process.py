@@ -68,7 +68,7 @@ class ServerProcess:
         connection = socket.socket()
         if buffer:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        connection.settimeout(20)
+        connection.settimeout(60)
         connection.bind((source, 0))
         connection.connect(("127.0.0.1", self.port))
         return connection

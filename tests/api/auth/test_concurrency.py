@@ -14,6 +14,7 @@ from chalk_flask import create_app
 from chalk_flask.permissions.scopes import ALL
 from tests.conftest import services_of
 from tests.support.api_client import CHALK, IMS, create_token, error_message
+from tests.support.deliveries import wait_until
 from tests.support.histories import load
 from tests.support.packages import PackageBuilder
 
@@ -81,17 +82,19 @@ def test_head_and_rejected_requests_keep_no_place(app: Flask) -> None:
 
 
 @pytest.mark.reading("F-06")
-def test_waiting_requests_above_the_cap_of_a_credential_are_429(app: Flask) -> None:
+def test_waiting_requests_above_the_cap_of_a_credential_are_429(app: Flask, tmp_path: Path) -> None:
     token = create_token(app, ALL)
     statuses: list[int] = []
 
     def wait() -> None:
-        with app.test_client().get(f"{CHANGES}&wait=2", headers={"Authorization": f"Bearer {token}"}) as response:
+        with app.test_client().get(f"{CHANGES}&wait=20", headers={"Authorization": f"Bearer {token}"}) as response:
             statuses.append(response.status_code)
 
     waiting = [Thread(target=wait) for _ in range(3)]
     for thread in waiting:
         thread.start()
+    wait_until(lambda: statuses.count(429) == 2)
+    load(app, PackageBuilder().set("users", "pupil-1", givenName="Ada"), tmp_path)  # ends the wait
     for thread in waiting:
         thread.join()
     assert sorted(statuses) == [200, 429, 429]

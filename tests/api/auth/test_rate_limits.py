@@ -119,7 +119,7 @@ def test_rate_starts_over_after_its_window(serve: Serve) -> None:
     app = serve(rate_limit_token="1/second")
     token = create_token(app, ALL)
     assert read(app, token).status_code == 200
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while read(app, token).status_code == 429 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert time.monotonic() < deadline

@@ -135,10 +135,10 @@ def test_silent_mail_server_delays_neither_imports_nor_the_end(
         assert run("import", changed).code == 0
         with start("serve", "--port", "0", env=env) as server:
             read_until(server.stderr, "Listening on")
-            silent.settimeout(10)
+            silent.settimeout(60)
             stream, _ = silent.accept()
             with stream:
                 assert run("import", PackageBuilder().zip(tmp_path / "base.zip")).code == 0
                 started = time.monotonic()
                 assert stop_process(server) == 0
-                assert time.monotonic() - started < 5
+                assert time.monotonic() - started < 20

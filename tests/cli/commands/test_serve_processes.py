@@ -22,7 +22,6 @@ from chalk_flask.auth.clients.assertions import JWT_BEARER
 from chalk_flask.cli import main
 from tests.cli.conftest import SAMPLE, RunCommand, StartCommand, stop_process
 from tests.support.console.client import filled, find_form
-from tests.support.deliveries import wait_until
 from tests.support.keys import ec_key, make_jwks
 from tests.support.metrics import parse_samples
 from tests.support.processes.alternating_browser import AlternatingBrowser
@@ -165,7 +164,7 @@ def test_killed_process_is_replaced_and_another_one_gets_the_worker(service: Sup
     service.from_each(lambda connection: get(connection, "/readyz"))
     wait_patiently(lambda: readiness_counts(service) == {before + 2})
     os.kill(former, signal.SIGKILL)
-    wait_until(lambda: leader(service, folder) not in (0, former), 10)
+    wait_patiently(lambda: leader(service, folder) not in (0, former))
     assert leader(service, folder) in wait_for_processes(service, without=former)
     assert readiness_counts(service) == {before + 2}, "the numbers of a dead process are kept"
     assert (

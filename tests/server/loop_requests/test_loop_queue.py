@@ -25,13 +25,13 @@ pytestmark = pytest.mark.slow
 # Application that returns where it ran, and how often the path was requested so far. The first part of the path is the
 # kind of the request, and decides what it does.
 APP = """
-import time
+import threading, time
 from collections import Counter
 from chalk_flask.server.loop_requests import loop_kinds
 from chalk_flask.server.loop_requests import IN_LOOP_KEY, require_thread
 
 loop_kinds.MAX_LOOP_SECONDS = 0.1  # so that no request is long because the machine is busy
-runs, effects = Counter(), Counter()
+runs, effects, released = Counter(), Counter(), threading.Event()
 
 def classify_request(method, path, query):
     return "" if path.startswith("/threads") else path.split("/")[1]
@@ -48,7 +48,10 @@ def app(environ, start_response):
     if kind == "long" and in_loop:
         time.sleep(0.12)
     if path == "/threads/hold":
-        time.sleep(float(environ["QUERY_STRING"]))
+        print("held", flush=True)
+        released.wait(120)
+    if path == "/threads/release":
+        released.set()
     effects[path] += 1
     body = f"{'loop' if in_loop else 'thread'} {runs[path]} {effects[path]}".encode()
     if kind == "large":
@@ -231,9 +234,11 @@ def test_threads_run_all_requests_while_one_of_them_is_at_work(server: ServerPro
     with server.connect() as connection, server.connect() as holding:
         reach_loop(connection, "/during")
         assert get(holding, "/threads/3")
-        send_get(holding, "/threads/hold?1.5", TOKEN)
-        time.sleep(0.1)
+        send_get(holding, "/threads/hold", TOKEN)
+        assert server.line() == "held"
+        time.sleep(0.1)  # until it is long, and its thread no longer expected to be free soon
         found = [place(connection, "/during") for _ in range(10)]
+        assert get(connection, "/threads/release")
         assert read_response(holding)
         assert set(found) == {"thread"}
         reach_loop(connection, "/during")
@@ -259,9 +264,11 @@ def test_requests_that_wait_for_the_loop_are_answered_at_shutdown() -> None:
             reach_loop(connection, "/last")
         connections = [stack.enter_context(closing(started.connect())) for _ in range(60)]
         for connection in connections:
+            assert get(connection, "/threads/1")  # the server has accepted it
+        for connection in connections:
             send_get(connection, "/last", TOKEN)
         started.process.send_signal(signal.SIGTERM)
         answers = [read_response(connection) for connection in connections]
         assert all(answer.startswith(b"HTTP/1.1 200 OK") for answer in answers)
-        assert all(wait_until_closed(connection, 20) for connection in connections)
-        assert started.process.wait(20) == 0
+        assert all(wait_until_closed(connection, 60) for connection in connections)
+        assert started.process.wait(60) == 0

@@ -78,7 +78,7 @@ class SupervisedService:
 
     def get(self, path: str, token: str = "") -> tuple[int, bytes]:
         """Return status and body of a GET over a new connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             return get(connection, path, token, "close")
         finally:
@@ -114,7 +114,7 @@ def connection_to_each(port: int, pids: list[int]) -> Iterator[dict[int, http.cl
     with ExitStack() as stack:
         while len(found) < len(pids):
             assert time.monotonic() < end, f"connections reached {len(found)} of {len(pids)} processes"
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             get(connection, "/healthz")
             assert connection.sock is not None
             pid = _server_of(connection.sock, pids)
@@ -130,7 +130,7 @@ def serving_processes(port: int, pids: list[int]) -> set[int]:
     """Return those of these processes that answer some of 20 requests."""
     found = set()
     for _ in range(20):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         get(connection, "/healthz")
         assert connection.sock is not None
         found.add(_server_of(connection.sock, pids))

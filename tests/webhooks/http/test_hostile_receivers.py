@@ -31,7 +31,7 @@ from tests.support.receiver import (
 SHORT_TIMEOUT_SECONDS = 0.3
 """Timeout in tests that reach it."""
 TIMEOUT_SECONDS = 10.0
-MAX_DELAY_SECONDS = 3.0
+MAX_DELAY_SECONDS = 20.0
 """Tolerated delay after the timeout on a busy machine."""
 HEADERS = {"Content-Type": "application/json"}
 BODY = b'{"event_id":"evt_1"}'
