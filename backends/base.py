@@ -334,7 +334,7 @@ class Backend(Closeable):
         """Return a transaction on the values that the processes of the store share, see `SharedValues`.
 
         The end of the `with` block commits, an exception rolls back. A commit survives the end of the process. The
-        store deletes values after their end. Clocks of machines differ, so it waits a day longer, by its own clock.
+        store deletes values after their end. Clocks of machines differ, so it waits two hours longer by its own clock.
 
         Only stores with `has_shared_values` have such values. All processes of other stores run on one machine, and
         share a file. Raises StorageUnavailableError, also for a backend without such values.

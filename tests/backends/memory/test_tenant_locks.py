@@ -32,3 +32,12 @@ class TestTenantLocks(TransactionConformance, ConcurrencyConformance, SeveralMac
     def test_tenants_have_writers_at_the_same_time(self, store: Backend) -> None:
         with store.write("default"), store.write("north", wait=0):
             pass
+
+
+def test_suite_has_the_tests_of_the_capabilities_of_a_backend() -> None:
+    class Without(SeveralMachinesConformance):
+        has_leases = True
+
+    assert Without.test_id_is_used_once_until_it_expires is None
+    assert callable(Without.test_lease_has_one_holder_until_its_release)
+    assert callable(TestTenantLocks.test_id_is_used_once_until_it_expires)
