@@ -11,12 +11,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import quote
 
 from bench.charts import check_plot_library, write_growth_chart
 from bench.figures import TARGETS_BY_PREFIX, Figure
-from bench.load_generator import LoadTool, measure_load
+from bench.load_generator import Load, LoadTool, measure_load
 from bench.servers import BenchmarkError, Server, chalk_server, cpu_seconds_per_request, memory_growth
 
 __all__ = [
@@ -50,15 +50,18 @@ class LoadSettings:
     connections: int
     seconds: float
 
-    def rate(self, server: Server, paths: Sequence[str]) -> float:
-        """Return the responses per second to requests of the paths in turn."""
-        return measure_load(self.tool, server, paths, self.connections, self.seconds).rate
-
     def alternate(self, *sides: tuple[Server, Sequence[str]]) -> list[tuple[float, ...]]:
         """Return the rates of two or more servers in each round, after a warm-up of all."""
+        return [tuple(load.rate for load in loads) for loads in self.alternate_loads(*sides)]
+
+    def alternate_loads(self, *sides: tuple[Server, Sequence[str]]) -> list[tuple[Load, ...]]:
+        """Return the loads that two or more servers bear in each round, after a warm-up of all."""
         for side in sides:
             self._warm_up(*side)
-        return [tuple(self.rate(*side) for side in sides) for _ in range(self.rounds)]
+        return [tuple(self._measure(*side) for side in sides) for _ in range(self.rounds)]
+
+    def _measure(self, server: Server, paths: Sequence[str]) -> Load:
+        return measure_load(self.tool, server, paths, self.connections, self.seconds)
 
     def _warm_up(self, server: Server, paths: Sequence[str]) -> None:
         """Request the paths for a while. A service remembers the result of a query after some requests of each path."""
@@ -135,23 +138,41 @@ def measure_reads(
 ) -> Iterator[Figure]:
     """Yield the rate of each read over the rate of a server that sends the same bytes from memory.
 
-    There are two figures: with random ids and offsets, and for one URL again and again (`.same`).
+    There are two figures: with random ids and offsets, and for one URL again and again (`.same`). A third one compares
+    the 99th percentiles of the response times with random ids and offsets (`.p99`).
     """
     for name, some in paths.items():
-        yield _measure_read(name, server, baseline, some, load)
+        rounds = _alternate_with_baseline(name, server, baseline, some, load)
+        yield _rate_figure(name, rounds, server, some)
+        yield _p99_figure(name, rounds)
         if len(some) > 1:
-            yield _measure_read(f"{name}.same", server, baseline, some[:1], load)
+            rounds = _alternate_with_baseline(name, server, baseline, some[:1], load)
+            yield _rate_figure(f"{name}.same", rounds, server, some[:1])
 
 
-def _measure_read(figure: str, server: Server, baseline: Server, paths: Sequence[str], load: LoadSettings) -> Figure:
-    name = figure.removesuffix(".same")
+_Rounds: TypeAlias = Sequence[tuple[Load, ...]]
+"""Loads of the service and of the baseline in each round."""
+
+
+def _alternate_with_baseline(
+    name: str, server: Server, baseline: Server, paths: Sequence[str], load: LoadSettings
+) -> _Rounds:
     files = [f"/{body_file_name(name, number)}" for number in range(len(paths))]
-    rounds = load.alternate((server, paths), (baseline, files))
-    own_rate, baseline_rate = (median(pair[side] for pair in rounds) for side in range(2))
+    return load.alternate_loads((server, paths), (baseline, files))
+
+
+def _rate_figure(name: str, rounds: _Rounds, server: Server, paths: Sequence[str]) -> Figure:
+    own_rate, baseline_rate = (median(loads[side].rate for loads in rounds) for side in range(2))
     size = len(server.get(paths[0])[1])
     urls = "1 URL" if len(paths) == 1 else f"{len(paths)} URLs"
     note = f"{own_rate:,.0f} responses/s, {baseline_rate:,.0f} from memory, {urls}, {size:,} bytes"
-    return Figure(figure, median(own / base for own, base in rounds), note)
+    return Figure(name, median(own.rate / base.rate for own, base in rounds), note)
+
+
+def _p99_figure(name: str, rounds: _Rounds) -> Figure:
+    own, baseline = (median(loads[side].p99_seconds for loads in rounds) * 1e3 for side in range(2))
+    note = f"99th percentile of the response times: {own:.1f} ms, {baseline:.1f} ms from memory"
+    return Figure(f"{name}.p99", median(own.p99_seconds / base.p99_seconds for own, base in rounds), note)
 
 
 def measure_stream(server: Server, baseline: Server, rounds: int) -> Iterator[Figure]:
