@@ -92,7 +92,7 @@ class ConcurrencyConformance(Conformance):
                 transaction.put("people", [person(1)])
                 for wait in 0.0, 0.05:
                     with pytest.raises(StorageBusyError):
-                        other_thread.submit(store.write, TENANT, wait).result(timeout=10)
+                        other_thread.submit(store.write, TENANT, wait).result(timeout=60)
             with store.write(TENANT, wait=0):
                 pass
         with store.read(TENANT) as snapshot:
@@ -104,17 +104,17 @@ class ConcurrencyConformance(Conformance):
                 transaction.put("people", [person(1)])
                 for method in store.write, store.write_alone:
                     with pytest.raises(StorageBusyError):
-                        other_thread.submit(method, "north", 0.05).result(timeout=10)
+                        other_thread.submit(method, "north", 0.05).result(timeout=60)
                 pending = other_thread.submit(fill, store, "people", [person(2)], "north")
-            pending.result(timeout=10)
+            pending.result(timeout=60)
             with store.write("north") as transaction:
                 transaction.put("people", [person(3)])
                 with pytest.raises(StorageBusyError):
-                    other_thread.submit(store.write_alone, TENANT, 0.05).result(timeout=10)
-            with store.write_alone(TENANT, wait=5) as transaction, store.read("north") as north:
+                    other_thread.submit(store.write_alone, TENANT, 0.05).result(timeout=60)
+            with store.write_alone(TENANT, wait=60) as transaction, store.read("north") as north:
                 assert find_keys(transaction) == ["p001"]
                 assert find_keys(north) == ["p002", "p003"]
-            with store.write("north", wait=5):
+            with store.write("north", wait=60):
                 pass
 
     def test_waiting_writer_gets_the_lock(self, store: Backend) -> None:
@@ -124,7 +124,7 @@ class ConcurrencyConformance(Conformance):
                 pending = other_thread.submit(fill, store, "people", [person(2)])
                 with pytest.raises(TimeoutError):
                     pending.result(timeout=0.1)
-            pending.result(timeout=10)
+            pending.result(timeout=60)
         with store.read(TENANT) as snapshot:
             assert find_keys(snapshot) == ["p001", "p002"]
 
@@ -231,12 +231,12 @@ class ConcurrencyConformance(Conformance):
                 transaction.put("people", [person(1)])
                 assert process.ask("try", 0.05) == "busy"
                 assert process.ask("find") == []
-            assert process.ask("try", 5) == "ok"
+            assert process.ask("try", 60) == "ok"
             assert process.ask("hold", "p002") == "done"
             with pytest.raises(StorageBusyError):
                 store.write(TENANT, wait=0.05)
             assert process.ask("commit") == "done"
-            with store.write(TENANT, wait=5) as transaction:
+            with store.write(TENANT, wait=60) as transaction:
                 assert find_keys(transaction) == ["p001", "p002"]
 
 

@@ -26,7 +26,7 @@ MAX_AGE_SECONDS = 24 * 3600
 """Age at which a submission is deleted. The session of the administrator has ended by then."""
 MAX_CLOCK_DIFFERENCE_SECONDS = 600
 """Maximum difference of the clocks of two processes. A submission of a later time would never be deleted."""
-MAX_WAIT_SECONDS = 3.0
+MAX_WAIT_SECONDS = 10.0
 """Time to wait for the first request with the same id."""
 POLL_SECONDS = 0.05
 

@@ -250,7 +250,7 @@ def test_copy_shows_one_point_in_time_and_blocks_writers(kind: str, open_by_name
     with ThreadPoolExecutor(1) as other_thread:
         write_result = other_thread.submit(write, 0)
         copy_store(SignalingStore(origin), target_store)  # type: ignore[arg-type]  # as above
-        write_result.result(timeout=10)
+        write_result.result(timeout=60)
     assert content(target_store) == before != content(origin)
 
 
@@ -266,7 +266,7 @@ def test_copy_that_took_over_waits_for_the_tenant_in_progress(
     class WaitingStore(UnreadableControlStore):
         def read(self, tenant: str) -> object:
             if tenant == "north":
-                other_copies[0].result(timeout=10)
+                other_copies[0].result(timeout=60)
             return self._store.read(tenant)
 
     with ThreadPoolExecutor(1) as other_thread:

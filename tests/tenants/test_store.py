@@ -215,7 +215,7 @@ def test_delete_removes_what_a_writer_commits_meanwhile_in_a_store_with_tenant_l
             with pytest.raises(TenantError, match="not deleted completely"):
                 tenants.create("north")
             transaction.put("users", [Record("late", b'{"status":"active"}')])
-        deleted.result(timeout=10)
+        deleted.result(timeout=60)
         assert stored_keys(store, "north") == {}
         assert tenants.create("north").name == "north"
 

@@ -67,7 +67,7 @@ def test_reader_waits_for_the_sort_of_another_within_its_limit(tmp_path: Path) -
             snapshot.find(Query("people", order=query.order, limit=1))  # compiles the query
             sorting = cached_query(store, query, snapshot.revision).lock  # another reader holds it while it sorts
             with sorting, pytest.raises(QueryTimeoutError):
-                other.submit(sort).result(timeout=10)
+                other.submit(sort).result(timeout=60)
         assert sort() == 1
 
 

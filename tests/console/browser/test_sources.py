@@ -37,7 +37,7 @@ def test_source_is_added_synced_and_changed(console: Console, district: District
         page.get_by_text("every day at 02:30 UTC").wait_for()
         page.get_by_text("Sync now").click()
         page.get_by_role("button", name="Sync", exact=True).click()
-        page.wait_for_url(re.compile("/imports/run-"), timeout=60_000)
+        page.wait_for_url(re.compile("/imports/run-"))
     page.get_by_text("The package was applied.").wait_for()
     for path in ("/sources/sis/overview", "/sources/sis/edit", "/sources"):
         console.open(path)

@@ -89,7 +89,7 @@ class HostileConsole:
 
     def __post_init__(self) -> None:
         self.effects: list[str] = []
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(120_000)
         self.page.add_init_script(WATCH_EFFECTS)
         self.page.on("dialog", lambda dialog: self.effects.append(f"dialog {dialog.message}"))
         self.page.on("pageerror", lambda error: self.effects.append(f"error {error}"))
@@ -236,8 +236,7 @@ def test_hostile_texts_in_a_filter_are_completed_as_text(console: HostileConsole
 def test_effect_of_a_text_that_is_not_escaped_is_found(console: HostileConsole, text: str, effect: str) -> None:
     console.page.goto(f"{console.url}/about")
     console.page.evaluate("text => { document.querySelector('main').innerHTML = text }", text)
-    console.page.wait_for_timeout(100)
-    assert effect in " ".join(console.page.evaluate(FIND_EFFECTS))
+    wait_until(lambda: effect in " ".join(console.page.evaluate(FIND_EFFECTS)))
 
 
 def _address(query: str, text: str) -> str:

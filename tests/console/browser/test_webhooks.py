@@ -27,7 +27,7 @@ def test_webhook_delivers_a_test_event(console: Console) -> None:
 
 def _reload_until(console: Console, text: str) -> None:
     """Reload the page until it contains a text."""
-    for _ in range(60):
+    for _ in range(240):
         if console.page.get_by_text(text, exact=True).count():
             return
         console.page.wait_for_timeout(500)

@@ -42,6 +42,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     services_of(app).store.close()
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chalk_flask.console.submissions.MAX_WAIT_SECONDS", 60.0)  # on a busy machine too
+
+
 @pytest.fixture
 def operator(app: Flask) -> Console:
     """Browser of an operator with the role owner."""

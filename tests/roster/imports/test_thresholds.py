@@ -256,7 +256,7 @@ def test_dry_run_reports_exceeded_threshold_without_hold(
 numbers = st.sets(st.integers(0, 14))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(packages=st.lists(st.tuples(numbers, numbers, st.integers(0, 5)), min_size=2, max_size=6))
 def test_random_imports_have_the_expected_state(packages: list[tuple[set[int], set[int], int]], tmp_path: Path) -> None:
     options = ImportOptions(

@@ -50,7 +50,7 @@ def launch_browser() -> Iterator[Browser]:
     program = which(os.environ.get("CHROMIUM", "chromium"))
     assert program, "Chromium is missing: `./run test` installs it"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS, timeout=180_000)
         try:
             yield browser
         finally:
@@ -62,7 +62,7 @@ def launch_browser_with_page_cache(browser: Browser) -> Iterator[Browser]:
     """Yield another Chromium, which keeps pages for the back button. Playwright turns that off."""
     program, removed = which(os.environ.get("CHROMIUM", "chromium")), ["--disable-back-forward-cache"]
     with browser.browser_type.launch(
-        executable_path=program, args=_ARGUMENTS, ignore_default_args=removed
+        executable_path=program, args=_ARGUMENTS, ignore_default_args=removed, timeout=180_000
     ) as with_page_cache:
         yield with_page_cache
 
@@ -87,7 +87,7 @@ class Console:
     complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(120_000)
         self.page.on("console", self._on_message)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
 
