@@ -149,6 +149,7 @@ ENTRY_POINT_GROUP = "chalk_flask.backends"
 BUILT_IN_BACKENDS = {
     "json": "backends.jsonfile:JSONFileBackend",
     "memory": "backends.memory:MemoryBackend",
+    "postgresql": "backends.postgresql:PostgreSQLBackend",
     "sqlite": "backends.sqlite:SQLiteBackend",
 }
 

@@ -51,7 +51,7 @@ class SQLSnapshot(Snapshot):
         validate_where(where, owner, self._collections)
         self._deadline.start_step()
         compiler = self._compiler()
-        rows = compiler.from_where(owner, where, use_range_index=uses_range_index(owner, where) is not None)
+        rows = self._any_row(compiler, owner, where)
         prefix = compiler.with_clause()
         sql = Fragment(f"{prefix.text}SELECT EXISTS (SELECT 1 {rows.text})", prefix.params + rows.params)
         return bool(self._fetch_one(sql)[0])
@@ -62,10 +62,18 @@ class SQLSnapshot(Snapshot):
         validate_where(where, owner, self._collections)
         self._deadline.start_step()
         compiler = self._compiler()
-        rows = compiler.from_where(owner, where)
+        rows, column = self._rows_in_key_order(compiler, owner, where)
         prefix = compiler.with_clause()
-        sql = Fragment(f"{prefix.text}SELECT _key {rows.text} ORDER BY _key", prefix.params + rows.params)
+        sql = Fragment(f"{prefix.text}SELECT {column} {rows.text} ORDER BY {column}", prefix.params + rows.params)
         return (key for batch in self._fetch(sql) for (key,) in batch)
+
+    def _any_row(self, compiler: Compiler, owner: Collection, where: Where) -> Fragment:
+        """Return the `FROM ... WHERE ...` with which a database finds any matching row fastest."""
+        return compiler.from_where(owner, where, use_range_index=uses_range_index(owner, where) is not None)
+
+    def _rows_in_key_order(self, compiler: Compiler, owner: Collection, where: Where) -> tuple[Fragment, str]:
+        """Return the `FROM ... WHERE ...` of matching rows that are read in key order, and the column of the key."""
+        return compiler.from_where(owner, where), "_key"
 
     def _compiler(self) -> Compiler:
         return Compiler(self._dialect, self._collections, self._path_id, self._tenant_id)

@@ -57,8 +57,9 @@ class Settings(Struct, frozen=True, kw_only=True, eq=False):
     storage: NonEmptyText = _setting(
         "sqlite:///chalk.db",
         SettingSection.STORE,
-        "Path of a SQLite file such as district.db, or URL of the store: memory:, json:///folder or sqlite:///file."
-        " In a URL three slashes begin a path relative to the working directory, four an absolute path.",
+        "Path of a SQLite file such as district.db, or URL of the store: memory:, json:///folder, sqlite:///file or"
+        " postgresql://user@host/database. In the URL of a file, three slashes begin a path relative to the working"
+        " directory, four an absolute path.",
         has_passwords=True,
         normalize=storage_url,
     )

@@ -31,7 +31,7 @@ def test_built_in_backends_are_listed() -> None:
 
 
 def test_unknown_scheme_error_lists_the_installed_backends() -> None:
-    with pytest.raises(InvalidStorageURLError, match=r"no backend for 'redis'; installed: json, memory, sqlite"):
+    with pytest.raises(InvalidStorageURLError, match="no backend for 'redis'; installed: json, memory, postgresql"):
         open_store("redis://localhost", COLLECTIONS)
     with pytest.raises(InvalidStorageURLError, match="no backend for 'redis'"):
         store_exists("redis://localhost")

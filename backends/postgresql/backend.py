@@ -1,0 +1,207 @@
+"""Storage in a schema of a PostgreSQL database, for any number of processes on any number of machines.
+
+Readers never wait. Each tenant has one writer at a time, because a writer locks the row of its tenant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Self, TypeVar
+
+from backends.base import Backend, Snapshot, Transaction
+from backends.postgresql.connections import Connection, ConnectionLostError, ConnectionPool, Location, parse_url
+from backends.postgresql.schema import (
+    SCHEMA_VERSION,
+    is_store,
+    missing_parts,
+    prepare_schema,
+    store_lock_key,
+)
+from backends.postgresql.snapshot import PathCache, PostgreSQLQuery, PostgreSQLSnapshot
+from backends.postgresql.text import encode_text, identifier
+from backends.postgresql.transaction import PostgreSQLTransaction, TenantRow
+from backends.records import Collection
+from backends.repair import rebuild_values
+from backends.sql.query_cache import QueryCache
+from backends.statement_watch import StatementWatch
+
+__all__ = ["PostgreSQLBackend"]
+
+_Result = TypeVar("_Result")
+
+_READ_ATTEMPTS = 2
+"""Number of connections on which a read is begun, before it fails."""
+
+_STATEMENT_LOCK_SECONDS = 60
+"""Time for which a statement of a transaction waits for a lock that another program holds."""
+
+
+class PostgreSQLBackend(Backend):
+    """Backend with pools of connections for reads and writes."""
+
+    parallel = True
+    schema_version = SCHEMA_VERSION
+
+    def __init__(self, location: Location, collections: Iterable[Collection]) -> None:
+        self.collections = {collection.name: collection for collection in collections}
+        self._location = location
+        self._watch = StatementWatch()
+        self._pool = ConnectionPool(location, self._watch)
+        self._query_cache = QueryCache[PostgreSQLQuery]()
+        self._paths = PathCache()
+        self._lock_key = store_lock_key(location.schema)
+
+    @classmethod
+    def open(cls, url: str, collections: Iterable[Collection]) -> Self:
+        """Open the schema; create it and its tables if they are missing.
+
+        New columns get their values from the bodies of the records.
+        """
+        store = cls(parse_url(url), collections)
+        try:
+            store.store_id, extended = store._use_writer(
+                lambda connection: prepare_schema(connection, store._location, store.collections.values())
+            )
+            if extended:
+                rebuild_values(store, extended)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    @classmethod
+    def exists(cls, url: str) -> bool:
+        """Return True if the schema contains a store, or tables of another program."""
+        location = parse_url(url)
+        connection = Connection(location.conninfo, location.schema, StatementWatch())
+        try:
+            return is_store(connection, location.schema)
+        finally:
+            connection.close()
+
+    def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
+        """Return a snapshot on a pooled connection. Its first statement, the tenant's row, takes the snapshot."""
+        connection, row = self._begin(tenant)
+        try:
+            return PostgreSQLSnapshot(
+                connection,
+                tenant,
+                row,
+                self.collections,
+                self._finish_read,
+                paths=self._paths,
+                query_cache=self._query_cache,
+                query_seconds=query_seconds,
+            )
+        except BaseException:
+            self._pool.discard(connection)
+            raise
+
+    def write(self, tenant: str, wait: float = 60.0) -> Transaction:
+        """Lock the row of the tenant and return a transaction."""
+        return self._write(tenant, wait, "pg_advisory_xact_lock_shared")
+
+    def write_alone(self, tenant: str, wait: float = 60.0) -> Transaction:
+        """Wait for all writers of the store to end, keep others waiting, and return a transaction."""
+        return self._write(tenant, wait, "pg_advisory_xact_lock")
+
+    def tenants(self) -> list[str]:
+        """Return the names of all tenants for which a transaction was committed."""
+        return self._use_writer(
+            lambda connection: sorted(
+                name for (name,) in connection.fetch_all("SELECT name FROM _tenants WHERE serial > 0")
+            )
+        )
+
+    def version(self, tenant: str) -> object:
+        """Return the serial number of the last commit to the tenant."""
+        sql = "SELECT serial FROM _tenants WHERE name = ?"
+        rows = self._use_writer(lambda connection: connection.fetch_all(sql, (encode_text(tenant),)))
+        return rows[0][0] if rows else 0
+
+    def watch_statements(self, seconds: float, on_slow: Callable[[str, float], None]) -> None:
+        """Report slow statements."""
+        self._watch.set(seconds, on_slow)
+
+    def check(self) -> list[str]:
+        """Look for missing tables, columns and indexes, and for values without a record."""
+        return self._use_writer(self._check)
+
+    def close(self) -> None:
+        """Close all connections, including those of open snapshots."""
+        self._pool.close()
+
+    def _check(self, connection: Connection) -> list[str]:
+        declared = self.collections.values()
+        if missing := missing_parts(connection, self._location.schema, declared):
+            return [f"{part} is missing: restore a backup" for part in missing]
+        problems = []
+        for name in self.collections:
+            sql = (
+                "SELECT count(*) FROM _many JOIN _paths ON tenant = _m_tenant AND id = _m_path WHERE collection = ?"
+                f" AND NOT EXISTS (SELECT FROM {identifier(name)}"
+                " WHERE _tenant = _m_tenant AND _key = _m_key AND _id = _m_id)"
+            )
+            ((count,),) = connection.fetch_all(sql, (encode_text(name),))
+            if count:
+                problems.append(f"{count} values of {name} belong to no record")
+        return problems
+
+    def _begin(self, tenant: str) -> tuple[Connection, tuple[int, int]]:
+        """Return a connection with a snapshot, and id and revision of the tenant. A lost connection is replaced."""
+        attempt = 1
+        while True:
+            connection = self._pool.acquire_reader()
+            try:
+                sql = "SELECT id, revision FROM _tenants WHERE name = ?"
+                rows = connection.fetch_all(sql, (encode_text(tenant),))
+                return connection, rows[0] if rows else (-1, 0)
+            except BaseException as error:
+                self._pool.discard(connection)
+                if not isinstance(error, ConnectionLostError) or attempt == _READ_ATTEMPTS:
+                    raise
+                self._pool.close_idle()
+                attempt += 1
+
+    def _write(self, tenant: str, wait: float, lock: str) -> Transaction:
+        connection = self._pool.acquire_writer()
+        try:
+            row = self._lock_tenant(connection, encode_text(tenant), wait, lock)
+            return PostgreSQLTransaction(connection, tenant, row, self.collections, self._finish_write)
+        except BaseException:
+            self._pool.discard(connection)
+            raise
+
+    def _lock_tenant(self, connection: Connection, tenant: str, wait: float, lock: str) -> TenantRow:
+        is_known = connection.fetch_all("SELECT 1 FROM _tenants WHERE name = ?", (tenant,))
+        if not is_known:
+            connection.fetch_all("INSERT INTO _tenants (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (tenant,))
+        milliseconds = max(int(wait * 1000), 1)  # 0 would mean no limit
+        connection.execute_script(f"BEGIN; SET LOCAL lock_timeout = {milliseconds}")
+        connection.fetch_all(f"SELECT {lock}(?)::text", (self._lock_key,))
+        sql = "SELECT id, revision, serial, last_id, last_path FROM _tenants WHERE name = ? FOR UPDATE"
+        (values,) = connection.fetch_all(sql, (tenant,))
+        connection.execute_script(f"SET LOCAL lock_timeout = {_STATEMENT_LOCK_SECONDS * 1000}")
+        return TenantRow(values)
+
+    def _use_writer(self, use: Callable[[Connection], _Result]) -> _Result:
+        connection = self._pool.acquire_writer()
+        try:
+            result = use(connection)
+        except BaseException:
+            self._pool.discard(connection)
+            raise
+        self._pool.release_writer(connection)
+        return result
+
+    def _finish_read(self, connection: Connection, is_intact: bool) -> None:
+        if is_intact:
+            self._pool.release_reader(connection)
+        else:
+            self._pool.discard(connection)
+
+    def _finish_write(self, connection: Connection, is_intact: bool) -> None:
+        if is_intact:
+            self._pool.release_writer(connection)
+        else:
+            self._pool.discard(connection)
