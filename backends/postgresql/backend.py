@@ -5,11 +5,25 @@ Readers never wait. Each tenant has one writer at a time, because a writer locks
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Self, TypeVar
 
-from backends.base import Backend, Snapshot, Transaction
-from backends.postgresql.connections import Connection, ConnectionLostError, ConnectionPool, Location, parse_url
+import psycopg
+
+from backends.base import Backend, Lease, SharedValues, Snapshot, Transaction
+from backends.errors import StorageError
+from backends.postgresql.connections import (
+    LAG_SECONDS,
+    CommitListener,
+    Connection,
+    ConnectionLostError,
+    ConnectionPool,
+    Location,
+    channel_of,
+    parse_url,
+)
+from backends.postgresql.lease import PostgreSQLLease
 from backends.postgresql.schema import (
     SCHEMA_VERSION,
     is_store,
@@ -17,6 +31,7 @@ from backends.postgresql.schema import (
     prepare_schema,
     store_lock_key,
 )
+from backends.postgresql.shared_values import ExpiredValues, PostgreSQLValues
 from backends.postgresql.snapshot import PathCache, PostgreSQLQuery, PostgreSQLSnapshot
 from backends.postgresql.text import encode_text, identifier
 from backends.postgresql.transaction import PostgreSQLTransaction, TenantRow
@@ -32,6 +47,9 @@ _Result = TypeVar("_Result")
 _READ_ATTEMPTS = 2
 """Number of connections on which a read is begun, before it fails."""
 
+_QUERIES_BEFORE_LISTENER = 10
+"""Number of versions that a process queries before it starts the listener."""
+
 _STATEMENT_LOCK_SECONDS = 60
 """Time for which a statement of a transaction waits for a lock that another program holds."""
 
@@ -40,6 +58,9 @@ class PostgreSQLBackend(Backend):
     """Backend with pools of connections for reads and writes."""
 
     parallel = True
+    version_lag_seconds = LAG_SECONDS
+    has_shared_values = True
+    has_leases = True
     schema_version = SCHEMA_VERSION
 
     def __init__(self, location: Location, collections: Iterable[Collection]) -> None:
@@ -50,6 +71,12 @@ class PostgreSQLBackend(Backend):
         self._query_cache = QueryCache[PostgreSQLQuery]()
         self._paths = PathCache()
         self._lock_key = store_lock_key(location.schema)
+        self._expired_values = ExpiredValues()
+        self._listener = CommitListener(
+            lambda: psycopg.connect(location.conninfo, autocommit=True), channel_of(location.schema)
+        )
+        self._queried_versions = 0
+        self._leases: list[PostgreSQLLease] = []
 
     @classmethod
     def open(cls, url: str, collections: Iterable[Collection]) -> Self:
@@ -105,6 +132,26 @@ class PostgreSQLBackend(Backend):
         """Wait for all writers of the store to end, keep others waiting, and return a transaction."""
         return self._write(tenant, wait, "pg_advisory_xact_lock")
 
+    @contextmanager
+    def share_values(self) -> Iterator[SharedValues]:
+        """Return a transaction on the tables of shared values. An idle connection that was lost is replaced."""
+        connection = self._begin_values()
+        try:
+            yield PostgreSQLValues(connection, lambda text: store_lock_key(f"{self._location.schema} {text}"))
+            connection.execute_script("COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        self._pool.release_writer(connection)
+
+    def lease(self, task: str) -> Lease:
+        """Return a lease, which is a row with an end."""
+        lease = PostgreSQLLease(
+            lambda sql, params: self._use_writer(lambda connection: connection.fetch_all(sql, params)), task
+        )
+        self._leases.append(lease)
+        return lease
+
     def tenants(self) -> list[str]:
         """Return the names of all tenants for which a transaction was committed."""
         return self._use_writer(
@@ -114,7 +161,15 @@ class PostgreSQLBackend(Backend):
         )
 
     def version(self, tenant: str) -> object:
-        """Return the serial number of the last commit to the tenant."""
+        """Return the version that the listener has in memory. Until it knows one, ask the database.
+
+        A process that needs few versions does not start the listener.
+        """
+        if (version := self._listener.version(tenant)) is not None:
+            return version
+        self._queried_versions += 1
+        if self._queried_versions >= _QUERIES_BEFORE_LISTENER:
+            self._listener.start()
         sql = "SELECT serial FROM _tenants WHERE name = ?"
         rows = self._use_writer(lambda connection: connection.fetch_all(sql, (encode_text(tenant),)))
         return rows[0][0] if rows else 0
@@ -128,7 +183,10 @@ class PostgreSQLBackend(Backend):
         return self._use_writer(self._check)
 
     def close(self) -> None:
-        """Close all connections, including those of open snapshots."""
+        """End the leases, and close all connections, including those of open snapshots."""
+        for lease in self._leases:
+            lease.release()
+        self._listener.close()
         self._pool.close()
 
     def _check(self, connection: Connection) -> list[str]:
@@ -167,7 +225,15 @@ class PostgreSQLBackend(Backend):
         connection = self._pool.acquire_writer()
         try:
             row = self._lock_tenant(connection, encode_text(tenant), wait, lock)
-            return PostgreSQLTransaction(connection, tenant, row, self.collections, self._finish_write)
+            return PostgreSQLTransaction(
+                connection,
+                tenant,
+                row,
+                self.collections,
+                self._finish_write,
+                channel=channel_of(self._location.schema),
+                on_commit=self._listener.add,
+            )
         except BaseException:
             self._pool.discard(connection)
             raise
@@ -183,6 +249,30 @@ class PostgreSQLBackend(Backend):
         (values,) = connection.fetch_all(sql, (tenant,))
         connection.execute_script(f"SET LOCAL lock_timeout = {_STATEMENT_LOCK_SECONDS * 1000}")
         return TenantRow(values)
+
+    def _begin_values(self) -> Connection:
+        attempt = 1
+        while True:
+            connection = self._pool.acquire_writer()
+            try:
+                self._expired_values.delete(connection)
+                connection.execute_script("BEGIN ISOLATION LEVEL READ COMMITTED")
+                return connection
+            except BaseException as error:
+                self._pool.discard(connection)
+                if not isinstance(error, ConnectionLostError) or attempt == _READ_ATTEMPTS:
+                    raise
+                self._pool.close_idle()
+                attempt += 1
+
+    def _roll_back(self, connection: Connection) -> None:
+        """End a transaction, and keep its connection if it is usable."""
+        try:
+            connection.execute_script("ROLLBACK")
+        except StorageError:
+            self._pool.discard(connection)
+        else:
+            self._pool.release_writer(connection)
 
     def _use_writer(self, use: Callable[[Connection], _Result]) -> _Result:
         connection = self._pool.acquire_writer()

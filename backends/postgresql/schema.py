@@ -15,6 +15,8 @@ import orjson
 
 from backends.errors import DamagedStoreError, NewerStoreError, StorageUnavailableError
 from backends.postgresql.connections import Connection, Location
+from backends.postgresql.lease import LEASE_TABLE
+from backends.postgresql.shared_values import VALUE_TABLES
 from backends.postgresql.text import identifier
 from backends.records import Collection
 
@@ -36,6 +38,8 @@ _INTERNAL_TABLES = {
         '(tenant int NOT NULL, id int NOT NULL, collection text COLLATE "C" NOT NULL,'
         ' path text COLLATE "C" NOT NULL, PRIMARY KEY (tenant, id))'
     ),
+    **VALUE_TABLES,
+    **LEASE_TABLE,
 }
 # A path of a dynamic field may be longer than an index entry, so the index has its hash.
 _PATHS_INDEX = 'CREATE INDEX "_paths:path" ON _paths (tenant, collection, md5(path))'

@@ -13,7 +13,7 @@ from types import TracebackType
 from backends.base import Transaction
 from backends.batching import batched, batched_by_size
 from backends.errors import StorageError, StorageUnavailableError
-from backends.postgresql.connections import Connection, driver_errors
+from backends.postgresql.connections import Connection, driver_errors, payload_of
 from backends.postgresql.maintenance import analyze, vacuum
 from backends.postgresql.rows import RowBuilder, Rows
 from backends.postgresql.snapshot import PostgreSQLSnapshot
@@ -44,7 +44,8 @@ class TenantRow:
 class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
     """Write transaction on its own connection.
 
-    `on_close(connection, is_intact)` takes the connection back, which has no open transaction if it is intact.
+    `on_close(connection, is_intact)` takes the connection back, which has no open transaction if it is intact. Other
+    processes hear of a commit on `channel`; this one calls `on_commit` with the tenant and its serial number.
     """
 
     def __init__(
@@ -54,8 +55,12 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         row: TenantRow,
         collections: Mapping[str, Collection],
         on_close: Callable[[Connection, bool], None],
+        *,
+        channel: str,
+        on_commit: Callable[[str, int], None],
     ) -> None:
         super().__init__(connection, tenant, (row.id, row.revision), collections, on_close)
+        self._tenant_name, self._channel, self._on_commit = tenant, channel, on_commit
         self._row = row
         self._path_ids: dict[tuple[str, str], int] = {}
         self._written: set[str] = set()
@@ -114,6 +119,8 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         if connection.execute_script("COMMIT") != "COMMIT":
             raise StorageUnavailableError("committing: an earlier statement failed, so nothing was written")
         self.committed = time.time()
+        if self._written:
+            self._on_commit(self._tenant_name, self._row.serial)
         for name in loaded:
             vacuum(connection, self._row.id, name)
 
@@ -122,8 +129,13 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         serial = max(row.serial + 1, now)
         is_served = any(self._collections[name].bumps_revision for name in self._written)
         revision = max(row.revision + 1, now) if is_served else row.revision
-        sql = "UPDATE _tenants SET revision = ?, serial = ?, last_id = ?, last_path = ? WHERE id = ?"
-        self._fetch_all(Fragment(sql, (revision, serial, row.last_id, row.last_path, row.id)))
+        row.serial = serial
+        sql = (
+            "WITH changed AS (UPDATE _tenants SET revision = ?, serial = ?, last_id = ?, last_path = ? WHERE id = ?)"
+            " SELECT pg_notify(?, ?)::text"
+        )
+        message = self._channel, payload_of(self._tenant_name, serial)
+        self._fetch_all(Fragment(sql, (revision, serial, row.last_id, row.last_path, row.id, *message)))
 
     def _put_batch(self, builder: RowBuilder, batch: list[Record]) -> None:
         latest = {encode_text(record.key): record for record in batch}

@@ -1,4 +1,4 @@
-"""Connections of the PostgreSQL backend: storage URLs, statements with binary results, pools, and errors.
+"""Connections of the PostgreSQL backend: URLs, statements with binary results, pools, messages about commits, errors.
 
 A storage URL goes in (`parse_url`), and connections come out of a `ConnectionPool`. Errors of the driver become those
 of `backends.errors`.
@@ -6,7 +6,19 @@ of `backends.errors`.
 
 from backends.postgresql.connections.connection import Connection, ConnectionLostError
 from backends.postgresql.connections.errors import driver_errors
+from backends.postgresql.connections.listener import LAG_SECONDS, CommitListener, channel_of, payload_of
 from backends.postgresql.connections.pool import ConnectionPool
 from backends.postgresql.connections.url import Location, parse_url
 
-__all__ = ["Connection", "ConnectionLostError", "ConnectionPool", "Location", "driver_errors", "parse_url"]
+__all__ = [
+    "LAG_SECONDS",
+    "CommitListener",
+    "Connection",
+    "ConnectionLostError",
+    "ConnectionPool",
+    "Location",
+    "channel_of",
+    "driver_errors",
+    "parse_url",
+    "payload_of",
+]

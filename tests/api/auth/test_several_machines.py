@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -22,17 +23,22 @@ from tests.support.api_client import IMS
 from tests.support.storage.tenant_locks import TenantLockBackend
 
 
-@pytest.fixture
-def machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Flask, Flask]]:
+@pytest.fixture(params=["memory", "postgresql"])
+def machines(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Flask, Flask]]:
     """Two applications, each with a process of its own in effect: they share the store and their keys only."""
-    with TenantLockBackend(COLLECTIONS) as store:
-        monkeypatch.setitem(BUILT_IN_BACKENDS, "memory", f"{TenantLockBackend.__module__}:TenantLockBackend")
-        monkeypatch.setattr(TenantLockBackend, "open", lambda *_: store)
-        data = str(tmp_path / "data")
-        apps = [create_app(storage="memory:", data=data, public_url=PUBLIC_URL) for _ in range(2)]
-        yield apps[0], apps[1]
+    with ExitStack() as stack:
+        if request.param == "memory":
+            store = stack.enter_context(TenantLockBackend(COLLECTIONS))
+            monkeypatch.setitem(BUILT_IN_BACKENDS, "memory", f"{TenantLockBackend.__module__}:TenantLockBackend")
+            monkeypatch.setattr(TenantLockBackend, "open", lambda *_: store)
+        url = "memory:" if request.param == "memory" else request.getfixturevalue("postgresql_url") + "&partitions=1"
+        apps = [create_app(storage=url, data=str(tmp_path / "data"), public_url=PUBLIC_URL) for _ in range(2)]
         for app in apps:
-            services_of(app).login_log.close()
+            stack.enter_context(closing(services_of(app).store))
+            stack.enter_context(closing(services_of(app).login_log))
+        yield apps[0], apps[1]
 
 
 @pytest.mark.reading("O-03")

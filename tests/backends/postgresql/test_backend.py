@@ -44,6 +44,9 @@ SIDE_CONDITIONS: list[Where] = [
 class TestPostgreSQL(BackendConformance):
     """Conformance suite on the PostgreSQL backend."""
 
+    has_shared_values = True
+    has_leases = True
+
     @pytest.fixture
     def url(self, postgresql_url: str) -> str:
         return f"{postgresql_url}&partitions=1"

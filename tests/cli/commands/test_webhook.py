@@ -191,3 +191,12 @@ def test_failed_test_exits_with_1(run: RunCommand) -> None:
     rejected = run("webhook", "test", created["id"], "--json")
     assert rejected.code == 1
     assert "rejected" in rejected.json["attempts"][0]["error"], "127.0.0.1 is no longer allowed"
+
+
+def test_list_finds_the_worker_of_another_machine(run: RunCommand, postgresql_url: str) -> None:
+    storage = ("--storage", f"{postgresql_url}&partitions=1")
+    with open_store(storage[1], COLLECTIONS) as store:
+        create(run, *storage)
+        assert check_success(run("webhook", "list", "--json", *storage)).json["worker"] is False
+        assert store.lease("webhooks").try_acquire()
+        assert check_success(run("webhook", "list", "--json", *storage)).json["worker"] is True
