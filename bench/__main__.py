@@ -54,6 +54,9 @@ PARTS: Final = (
     "availability",
     "console",
 )
+MAX_PACKAGE_MB: Final = 16_384
+"""Size of an unpacked district up to which it is imported. A million users take about 1,500 MB."""
+
 FORMER_PART_NAMES: Final = {"ways-in": "access"}
 
 
@@ -253,7 +256,7 @@ def _import_district(users: int, folder: Path, store: Path | None = None) -> str
     if file.exists():
         return storage
     write_package(users, package)
-    run_command(*CHALK, "import", package, "--storage", storage)
+    run_command(*CHALK, "import", package, "--import-max-mb", str(MAX_PACKAGE_MB), "--storage", storage)
     return storage
 
 
