@@ -134,6 +134,13 @@ class Snapshot(Closeable):
         for batch in batched(dict.fromkeys(keys), _GET_EACH_BATCH_SIZE):
             yield from self.get_many(collection, batch).items()
 
+    def in_storage_order(self, collection: str) -> Iterator[tuple[str, bytes]]:
+        """Yield key and body of all records in the order in which they are stored.
+
+        Only a backend that reads records faster in this order than by their keys overrides this. Others yield nothing.
+        """
+        return iter(())
+
     @abstractmethod
     def keys(self, collection: str, where: Where = MATCH_ALL) -> Iterator[str]:
         """Yield the keys of the matching records in key order, without loading all of them."""

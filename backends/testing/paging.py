@@ -234,6 +234,12 @@ class PagingConformance(Conformance):
             assert snapshot.get_many("people", []) == {}
             assert snapshot.get_many("groups", keys) == {}
 
+    def test_storage_order_has_all_records_once_or_none(self, filled_store: Backend) -> None:
+        with filled_store.read(TENANT) as snapshot:
+            bodies = list(snapshot.in_storage_order("people"))
+            assert bodies == [] or sorted(bodies) == [(one.key, one.body) for one in PEOPLE]
+            assert list(snapshot.in_storage_order("groups")) == []
+
     def test_get_each_yields_what_get_many_returns_one_by_one(self, filled_store: Backend) -> None:
         keys = [f"unknown {number}" for number in range(2000)] + KEYS + KEYS[:300]
         with filled_store.read(TENANT) as snapshot:

@@ -13,6 +13,7 @@ from chalk_flask.oneroster.fields.scalars import fold
 from chalk_flask.oneroster.resource_type import ResourceType, timestamp_setter, without_timestamp
 from chalk_flask.oneroster.vocabularies import ACTIVE
 from chalk_flask.roster.diff.external_sort import ExternalSorter, SortableRecord
+from chalk_flask.roster.diff.stored_bodies import StoredBodies
 
 __all__ = ["ChangeSet", "Outcome"]
 
@@ -28,10 +29,13 @@ _METADATA: Final = b'"metadata":{'
 class ChangeSet:
     """Records of one collection that differ from the snapshot `stored`, and the number of records by outcome.
 
-    With `tracks_deletions`, `deleted_ids` holds the ids of the records that the import deletes.
+    With `tracks_deletions`, `deleted_ids` holds the ids of the records that the import deletes. `is_bulk` is True if
+    the rows are those of a bulk file, whose order is often that of the store.
     """
 
-    def __init__(self, resource_type: ResourceType, stored: Snapshot, *, tracks_deletions: bool = False) -> None:
+    def __init__(
+        self, resource_type: ResourceType, stored: Snapshot, *, tracks_deletions: bool = False, is_bulk: bool = False
+    ) -> None:
         self.resource_type = resource_type
         self.counts: Counter[Outcome] = Counter()
         self.deleted_ids: set[str] = set()
@@ -40,6 +44,7 @@ class ChangeSet:
         self._tracks_deletions = tracks_deletions
         self._stored = stored
         self._is_empty = not stored.exists(resource_type.name)
+        self._bodies = StoredBodies(stored, resource_type.name, in_order=is_bulk)
         self._sorter = ExternalSorter()
         self.is_written = False
         """True if a first load has written the records already."""
@@ -59,7 +64,7 @@ class ChangeSet:
             self.counts["created"] += len(rows)
             self._sorter.add(rows)
             return
-        stored = self._stored.get_many(self.resource_type.name, [row[0] for row in rows])
+        stored = self._bodies.get_many([row[0] for row in rows])
         changed = []
         unchanged_count = 0
         for row in rows:

@@ -89,7 +89,9 @@ class RosterDiff:
         """
         for name, resource_type in FILES.items():
             has_dependents = name in REFERENCE_TARGETS or name in derived_fields.link_sources()
-            self.changes[name] = ChangeSet(resource_type, self._stored, tracks_deletions=has_dependents)
+            self.changes[name] = ChangeSet(
+                resource_type, self._stored, tracks_deletions=has_dependents, is_bulk=name in self._bulk
+            )
             self.reader.references.deleted_ids[name] = self.changes[name].deleted_ids
             if name in self._bulk or name in self._delta:
                 self._compare_file(resource_type)
