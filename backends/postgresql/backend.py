@@ -23,11 +23,14 @@ from backends.postgresql.connections import (
     channel_of,
     parse_url,
 )
+from backends.postgresql.dialect import PostgreSQLDialect
 from backends.postgresql.lease import PostgreSQLLease
 from backends.postgresql.schema import (
     SCHEMA_VERSION,
+    add_tenant,
     is_store,
     missing_parts,
+    partitioned_tables,
     prepare_schema,
     store_lock_key,
 )
@@ -70,6 +73,8 @@ class PostgreSQLBackend(Backend):
         self._pool = ConnectionPool(location, self._watch)
         self._query_cache = QueryCache[PostgreSQLQuery]()
         self._paths = PathCache()
+        self._partitioned = frozenset[str]()
+        self._dialects: dict[int, PostgreSQLDialect] = {}
         self._lock_key = store_lock_key(location.schema)
         self._expired_values = ExpiredValues()
         self._listener = CommitListener(
@@ -88,6 +93,9 @@ class PostgreSQLBackend(Backend):
         try:
             store.store_id, extended = store._use_writer(
                 lambda connection: prepare_schema(connection, store._location, store.collections.values())
+            )
+            store._partitioned = store._use_writer(
+                lambda connection: partitioned_tables(connection, store._location.schema)
             )
             if extended:
                 rebuild_values(store, extended)
@@ -108,12 +116,13 @@ class PostgreSQLBackend(Backend):
 
     def read(self, tenant: str, *, at_least: object = None, query_seconds: float | None = None) -> Snapshot:
         """Return a snapshot on a pooled connection. Its first statement, the tenant's row, takes the snapshot."""
-        connection, row = self._begin(tenant)
+        connection, (tenant_id, revision, partition) = self._begin(tenant)
         try:
             return PostgreSQLSnapshot(
                 connection,
+                self._dialect(partition),
                 tenant,
-                row,
+                (tenant_id, revision),
                 self.collections,
                 self._finish_read,
                 paths=self._paths,
@@ -205,15 +214,25 @@ class PostgreSQLBackend(Backend):
                 problems.append(f"{count} values of {name} belong to no record")
         return problems
 
-    def _begin(self, tenant: str) -> tuple[Connection, tuple[int, int]]:
-        """Return a connection with a snapshot, and id and revision of the tenant. A lost connection is replaced."""
+    def _dialect(self, partition: int) -> PostgreSQLDialect:
+        """Return the dialect for the tenants of a partition."""
+        dialect = self._dialects.get(partition)
+        if dialect is None:
+            dialect = self._dialects[partition] = PostgreSQLDialect(partition, self._partitioned)
+        return dialect
+
+    def _begin(self, tenant: str) -> tuple[Connection, tuple[int, int, int]]:
+        """Return a connection with a snapshot, and id, revision and partition of the tenant.
+
+        A lost connection is replaced.
+        """
         attempt = 1
         while True:
             connection = self._pool.acquire_reader()
             try:
-                sql = "SELECT id, revision FROM _tenants WHERE name = ?"
+                sql = "SELECT id, revision, partition FROM _tenants WHERE name = ?"
                 rows = connection.fetch_all(sql, (encode_text(tenant),))
-                return connection, rows[0] if rows else (-1, 0)
+                return connection, rows[0] if rows else (-1, 0, -1)
             except BaseException as error:
                 self._pool.discard(connection)
                 if not isinstance(error, ConnectionLostError) or attempt == _READ_ATTEMPTS:
@@ -224,9 +243,10 @@ class PostgreSQLBackend(Backend):
     def _write(self, tenant: str, wait: float, lock: str) -> Transaction:
         connection = self._pool.acquire_writer()
         try:
-            row = self._lock_tenant(connection, encode_text(tenant), wait, lock)
+            row = self._lock_tenant(connection, tenant, wait, lock)
             return PostgreSQLTransaction(
                 connection,
+                self._dialect(row.partition),
                 tenant,
                 row,
                 self.collections,
@@ -239,14 +259,14 @@ class PostgreSQLBackend(Backend):
             raise
 
     def _lock_tenant(self, connection: Connection, tenant: str, wait: float, lock: str) -> TenantRow:
-        is_known = connection.fetch_all("SELECT 1 FROM _tenants WHERE name = ?", (tenant,))
+        is_known = connection.fetch_all("SELECT 1 FROM _tenants WHERE name = ?", (encode_text(tenant),))
         if not is_known:
-            connection.fetch_all("INSERT INTO _tenants (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (tenant,))
+            add_tenant(connection, tenant)
         milliseconds = max(int(wait * 1000), 1)  # 0 would mean no limit
         connection.execute_script(f"BEGIN; SET LOCAL lock_timeout = {milliseconds}")
         connection.fetch_all(f"SELECT {lock}(?)::text", (self._lock_key,))
-        sql = "SELECT id, revision, serial, last_id, last_path FROM _tenants WHERE name = ? FOR UPDATE"
-        (values,) = connection.fetch_all(sql, (tenant,))
+        sql = "SELECT id, partition, revision, serial, last_id, last_path FROM _tenants WHERE name = ? FOR UPDATE"
+        (values,) = connection.fetch_all(sql, (encode_text(tenant),))
         connection.execute_script(f"SET LOCAL lock_timeout = {_STATEMENT_LOCK_SECONDS * 1000}")
         return TenantRow(values)
 

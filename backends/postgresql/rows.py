@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backends.postgresql.connections import Connection
+from backends.postgresql.dialect import PostgreSQLDialect
 from backends.postgresql.schema import scalar_paths
 from backends.postgresql.text import encode_text, identifier
 from backends.records import Collection, Record, Value
@@ -28,9 +29,12 @@ class Rows:
 class RowBuilder:
     """Converter of the records of one collection into rows. `path_id` returns the id of a path of a collection."""
 
-    def __init__(self, owner: Collection, tenant: int, path_id: Callable[[str, str], int]) -> None:
+    def __init__(
+        self, dialect: PostgreSQLDialect, owner: Collection, tenant: int, path_id: Callable[[str, str], int]
+    ) -> None:
         self.owner = owner
-        self.table = identifier(owner.name)
+        self.table = dialect.table(owner.name)
+        self.side_table = dialect.side_table
         self._tenant = tenant
         self._path_id = path_id
         self._scalars = scalar_paths(owner)
@@ -70,7 +74,7 @@ class RowBuilder:
     def copy_side_rows(self, connection: Connection, rows: Sequence[Sequence[Any]]) -> None:
         """Insert rows of the side table."""
         if rows:
-            _copy(connection, f"_many ({', '.join(SIDE_COLUMNS)})", _SIDE_TYPES, rows)
+            _copy(connection, f"{self.side_table} ({', '.join(SIDE_COLUMNS)})", _SIDE_TYPES, rows)
 
 
 def _stored(value: Value) -> Any:

@@ -17,10 +17,19 @@ from backends.errors import DamagedStoreError, NewerStoreError, StorageUnavailab
 from backends.postgresql.connections import Connection, Location
 from backends.postgresql.lease import LEASE_TABLE
 from backends.postgresql.shared_values import VALUE_TABLES
-from backends.postgresql.text import identifier
+from backends.postgresql.text import encode_text, identifier, partition_name
 from backends.records import Collection
 
-__all__ = ["SCHEMA_VERSION", "is_store", "missing_parts", "prepare_schema", "scalar_paths", "store_lock_key"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "add_tenant",
+    "is_store",
+    "missing_parts",
+    "partitioned_tables",
+    "prepare_schema",
+    "scalar_paths",
+    "store_lock_key",
+]
 
 SCHEMA_VERSION = 1
 """Version of the tables of this module. A program rejects stores of later versions."""
@@ -31,6 +40,7 @@ _INTERNAL_TABLES = {
     "_store": "(name text PRIMARY KEY, value text NOT NULL)",
     "_tenants": (
         '(id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text COLLATE "C" NOT NULL UNIQUE,'
+        " partition int NOT NULL DEFAULT -1,"
         " revision bigint NOT NULL DEFAULT 0, serial bigint NOT NULL DEFAULT 0, last_id bigint NOT NULL DEFAULT 0,"
         " last_path int NOT NULL DEFAULT 0) WITH (fillfactor = 50)"
     ),
@@ -117,6 +127,27 @@ def missing_parts(connection: Connection, schema: str, collections: Iterable[Col
     """Return the tables, columns and indexes that the store once had and that are missing, in order."""
     described = set(orjson.loads(_description(connection).get("parts", "[]")))
     return sorted((described & _declared(collections)) - _present(connection, schema))
+
+
+def partitioned_tables(connection: Connection, schema: str) -> frozenset[str]:
+    """Return the names of the partitioned tables."""
+    sql = (
+        "SELECT c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = ? AND c.relkind = 'p'"
+    )
+    return frozenset(name for (name,) in connection.fetch_all(sql, (schema,)))
+
+
+def add_tenant(connection: Connection, tenant: str) -> None:
+    """Store a tenant, unless it exists, and the number of the partition that PostgreSQL chooses for its id."""
+    connection.fetch_all("INSERT INTO _tenants (name) VALUES (?) ON CONFLICT (name) DO NOTHING", (encode_text(tenant),))
+    partitions = int(_description(connection).get("partitions", 1))
+    if partitions > 1:
+        sql = (
+            "UPDATE _tenants SET partition = number FROM generate_series(0, ?::int - 1) AS number"
+            " WHERE name = ? AND partition < 0 AND satisfies_hash_partition('_many'::regclass, ?, number, id)"
+        )
+        connection.fetch_all(sql, (partitions, encode_text(tenant), partitions))
 
 
 def _check_server(connection: Connection) -> None:
@@ -244,6 +275,6 @@ def _create_table(connection: Connection, name: str, definition: str, tenant: st
     elif partitions:
         connection.execute_script(f"CREATE TABLE {table} {definition} PARTITION BY HASH ({tenant})")
         for number in range(partitions):
-            part = identifier(f"{name}~{number}")
+            part = identifier(partition_name(name, number))
             values = f"FOR VALUES WITH (MODULUS {partitions}, REMAINDER {number})"
             connection.execute_script(f"CREATE TABLE {part} PARTITION OF {table} {values}")

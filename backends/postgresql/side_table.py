@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from backends.postgresql.dialect import POSTGRESQL
-from backends.postgresql.text import identifier
+from backends.postgresql.dialect import PostgreSQLDialect
 from backends.query import And, Compare, In, Scalar, Where
 from backends.records import Collection
 from backends.sql.compiler import Compiler, PathIds
@@ -14,7 +13,7 @@ __all__ = ["side_table_rows"]
 
 
 def side_table_rows(
-    compiler: Compiler, owner: Collection, where: Where, path_id: PathIds, tenant: int
+    dialect: PostgreSQLDialect, compiler: Compiler, owner: Collection, where: Where, path_id: PathIds, tenant: int
 ) -> Fragment | None:
     """Return `FROM ... WHERE ...` of the matching rows of the side table, which have the key in `_m_key`.
 
@@ -24,16 +23,16 @@ def side_table_rows(
     for index, term in enumerate(terms):
         value = _single_value(term)
         if value is not None and isinstance(term, Compare | In) and not owner.field_for(term.field).is_scalar:
-            column = POSTGRESQL.side_column(owner.field_for(term.field).kind)
+            column = dialect.side_column(owner.field_for(term.field).kind)
             test = f"_m_tenant = ? AND _m_path = ? AND {column} = ?"
-            params = (tenant, path_id(owner.name, term.field), POSTGRESQL.param(value))
+            params = (tenant, path_id(owner.name, term.field), dialect.param(value))
             rest = And(terms[:index] + terms[index + 1 :])
             if not rest.terms:
-                return Fragment(f"FROM _many WHERE {test}", params)
+                return Fragment(f"FROM {dialect.side_table} WHERE {test}", params)
             others = compiler.from_where(owner, rest)
             _, _, condition = others.text.partition(" WHERE ")
-            join = f"JOIN {identifier(owner.name)} ON _tenant = _m_tenant AND _key = _m_key"
-            return Fragment(f"FROM _many {join} WHERE {test} AND {condition}", (*params, *others.params))
+            join = f"JOIN {dialect.table(owner.name)} ON _tenant = _m_tenant AND _key = _m_key"
+            return Fragment(f"FROM {dialect.side_table} {join} WHERE {test} AND {condition}", (*params, *others.params))
     return None
 
 

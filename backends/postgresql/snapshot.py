@@ -13,7 +13,7 @@ from backends.batching import batched, batched_by_size
 from backends.deadline import QueryDeadline
 from backends.errors import QueryTimeoutError, StorageUnavailableError
 from backends.postgresql.connections import Connection
-from backends.postgresql.dialect import POSTGRESQL
+from backends.postgresql.dialect import PostgreSQLDialect
 from backends.postgresql.schema import scalar_paths
 from backends.postgresql.side_table import side_table_rows
 from backends.postgresql.text import encode_text, identifier
@@ -83,11 +83,12 @@ class PostgreSQLSnapshot(SQLSnapshot):
     `on_close(connection, is_intact)` takes the connection back.
     """
 
-    _dialect = POSTGRESQL
+    _dialect: PostgreSQLDialect
 
     def __init__(
         self,
         connection: Connection,
+        dialect: PostgreSQLDialect,
         tenant: str,
         tenant_row: tuple[int, int],
         collections: Mapping[str, Collection],
@@ -98,6 +99,7 @@ class PostgreSQLSnapshot(SQLSnapshot):
         query_seconds: float | None = None,
     ) -> None:
         self._connection: Connection | None = connection
+        self._dialect = dialect
         self._tenant = tenant
         self._tenant_id, self._revision = tenant_row
         self._collections = collections
@@ -139,7 +141,7 @@ class PostgreSQLSnapshot(SQLSnapshot):
         yield from self._bodies_of(get_collection(collection, self._collections), dict.fromkeys(keys), 8)
 
     def _bodies_of(self, owner: Collection, keys: Sequence[str] | dict[str, None], size: int) -> Iterator[Any]:
-        sql = f"SELECT _key, _body FROM {identifier(owner.name)} WHERE _tenant = ? AND _key = ANY (?)"
+        sql = f"SELECT _key, _body FROM {self._dialect.table(owner.name)} WHERE _tenant = ? AND _key = ANY (?)"
         self._check_open()
         for batch in batched(keys, size):
             self._deadline.start_step()
@@ -184,7 +186,7 @@ class PostgreSQLSnapshot(SQLSnapshot):
         return self._rows_in_key_order(compiler, owner, where)[0]
 
     def _rows_in_key_order(self, compiler: Compiler, owner: Collection, where: Where) -> tuple[Fragment, str]:
-        side = side_table_rows(compiler, owner, where, self._path_id, self._tenant_id)
+        side = side_table_rows(self._dialect, compiler, owner, where, self._path_id, self._tenant_id)
         return (side, "_m_key") if side else (compiler.from_where(owner, where), "_key")
 
     def _page_rows(self, key: CacheKey, compiled: PostgreSQLQuery, query: Query) -> Fragment:
@@ -192,7 +194,7 @@ class PostgreSQLSnapshot(SQLSnapshot):
         rows, offset = compiled.from_where, query.offset
         if compiled.is_in_key_order and offset >= _ANCHOR_ROWS and self._can_cache(key):
             rows, offset = self._rows_from_anchor(key, compiled, offset)
-        table = identifier(query.collection)
+        table = self._dialect.table(query.collection)
         prefix = compiled.prefix
         limit = "" if query.limit is None else " LIMIT ?"
         page = (() if query.limit is None else (query.limit,)) + (offset,)
@@ -256,7 +258,7 @@ class PostgreSQLSnapshot(SQLSnapshot):
         }
         scalars = scalar_paths(owner)
         names = ", ".join(["_id", "_key", "_body", *map(identifier, scalars)])
-        text = f"SELECT {names} FROM {identifier(owner.name)} WHERE _tenant = ? ORDER BY _key"
+        text = f"SELECT {names} FROM {self._dialect.table(owner.name)} WHERE _tenant = ? ORDER BY _key"
         for rows in self._fetch(Fragment(text, (self._tenant_id,)), MAX_CHUNK_RECORDS):
             multiple = self._side_values([row[0] for row in rows], paths) if paths else {}
             for row_id, key, body, *values in rows:
@@ -265,8 +267,8 @@ class PostgreSQLSnapshot(SQLSnapshot):
 
     def _side_values(self, ids: list[int], paths: Mapping[int, str]) -> dict[int, dict[str, Value]]:
         text = (
-            "SELECT _m_id, _m_path, _m_text, _m_number FROM _many WHERE _m_tenant = ? AND _m_id = ANY (?)"
-            " ORDER BY _m_id, _m_path, _m_text, _m_number"
+            f"SELECT _m_id, _m_path, _m_text, _m_number FROM {self._dialect.side_table}"
+            " WHERE _m_tenant = ? AND _m_id = ANY (?) ORDER BY _m_id, _m_path, _m_text, _m_number"
         )
         rows = self._fetch_all(Fragment(text, (self._tenant_id, tuple(ids))))
         found: dict[int, dict[str, Value]] = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-__all__ = ["array_literal", "decode_text", "encode_text", "identifier"]
+__all__ = ["array_literal", "decode_text", "encode_text", "identifier", "partition_name"]
 
 _FIRST = (1, 1, 1, 2, 2, 2)
 _PAIRS = {code: chr(_FIRST[code]) + chr(3 + code % 3) for code in range(6)}
@@ -38,6 +38,11 @@ def identifier(name: str) -> str:
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
         name = f"{plain[: _MAX_IDENTIFIER_BYTES - _HASH_DIGITS - 1]}~{digest[:_HASH_DIGITS]}"
     return f'"{name}"'
+
+
+def partition_name(table: str, partition: int) -> str:
+    """Return the name of a partition of a table."""
+    return f"{table}@{partition}"
 
 
 def array_literal(values: list[str | None]) -> str:

@@ -14,10 +14,11 @@ from backends.base import Transaction
 from backends.batching import batched, batched_by_size
 from backends.errors import StorageError, StorageUnavailableError
 from backends.postgresql.connections import Connection, driver_errors, payload_of
+from backends.postgresql.dialect import PostgreSQLDialect
 from backends.postgresql.maintenance import analyze, vacuum
 from backends.postgresql.rows import RowBuilder, Rows
 from backends.postgresql.snapshot import PostgreSQLSnapshot
-from backends.postgresql.text import encode_text, identifier
+from backends.postgresql.text import encode_text
 from backends.postgresql.updates import update_rows
 from backends.records import Collection, Record
 from backends.sql.dialect import Fragment
@@ -35,10 +36,10 @@ _MIN_LARGE_LOAD_RECORDS = 5_000
 class TenantRow:
     """Row of the locked tenant: its numbers, which the commit stores."""
 
-    __slots__ = ("id", "last_id", "last_path", "revision", "serial")
+    __slots__ = ("id", "last_id", "last_path", "partition", "revision", "serial")
 
-    def __init__(self, values: tuple[int, int, int, int, int]) -> None:
-        self.id, self.revision, self.serial, self.last_id, self.last_path = values
+    def __init__(self, values: tuple[int, int, int, int, int, int]) -> None:
+        self.id, self.partition, self.revision, self.serial, self.last_id, self.last_path = values
 
 
 class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
@@ -51,6 +52,7 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
     def __init__(
         self,
         connection: Connection,
+        dialect: PostgreSQLDialect,
         tenant: str,
         row: TenantRow,
         collections: Mapping[str, Collection],
@@ -59,7 +61,7 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         channel: str,
         on_commit: Callable[[str, int], None],
     ) -> None:
-        super().__init__(connection, tenant, (row.id, row.revision), collections, on_close)
+        super().__init__(connection, dialect, tenant, (row.id, row.revision), collections, on_close)
         self._tenant_name, self._channel, self._on_commit = tenant, channel, on_commit
         self._row = row
         self._path_ids: dict[tuple[str, str], int] = {}
@@ -70,7 +72,7 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         """Store the records in batches."""
         owner = get_collection(collection, self._collections)
         self._check_open()
-        builder = RowBuilder(owner, self._row.id, self._path_id_for)
+        builder = RowBuilder(self._dialect, owner, self._row.id, self._path_id_for)
         for batch in batched_by_size(records, _body_length, _PUT_BATCH_SIZE, _MAX_PUT_BATCH_BYTES):
             for record in batch:
                 check_record(record, owner)
@@ -81,14 +83,14 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         """Delete the records in batches of 1,000."""
         owner = get_collection(collection, self._collections)
         self._check_open()
-        table = identifier(owner.name)
+        table = self._dialect.table(owner.name)
         for batch in batched(keys, _DELETE_BATCH_SIZE):
             self._written.add(collection)
             encoded = tuple(map(encode_text, batch))
             sql = f"DELETE FROM {table} WHERE _tenant = ? AND _key = ANY (?) RETURNING _id"
             ids = tuple(row_id for (row_id,) in self._fetch_all(Fragment(sql, (self._row.id, encoded))))
             if ids:
-                sides = "DELETE FROM _many WHERE _m_tenant = ? AND _m_id = ANY (?)"
+                sides = f"DELETE FROM {self._dialect.side_table} WHERE _m_tenant = ? AND _m_id = ANY (?)"
                 self._fetch_all(Fragment(sides, (self._row.id, ids)))
 
     def close(self) -> None:
@@ -113,7 +115,7 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
     def _commit(self, connection: Connection) -> None:
         loaded = [name for name, count in self._new_records.items() if count >= _MIN_LARGE_LOAD_RECORDS]
         for name in loaded:
-            analyze(connection, self._row.id, name)
+            analyze(connection, self._dialect, name)
         if self._written:
             self._store_numbers()
         if connection.execute_script("COMMIT") != "COMMIT":
@@ -122,7 +124,7 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         if self._written:
             self._on_commit(self._tenant_name, self._row.serial)
         for name in loaded:
-            vacuum(connection, self._row.id, name)
+            vacuum(connection, self._dialect, name)
 
     def _store_numbers(self) -> None:
         row, now = self._row, time.time_ns() // 1000
@@ -163,7 +165,7 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         self._run(copy)
 
     def _stored_ids(self, owner: Collection, keys: list[str]) -> dict[str, int]:
-        sql = f"SELECT _key, _id FROM {identifier(owner.name)} WHERE _tenant = ? AND _key = ANY (?)"
+        sql = f"SELECT _key, _id FROM {self._dialect.table(owner.name)} WHERE _tenant = ? AND _key = ANY (?)"
         return {encode_text(key): row_id for key, row_id in self._fetch_all(Fragment(sql, (self._row.id, tuple(keys))))}
 
     def _path_id_for(self, collection: str, path: str) -> int:

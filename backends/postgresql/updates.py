@@ -74,7 +74,7 @@ def _element(value: Any) -> str | None:
 def _update_side_rows(
     connection: Connection, builder: RowBuilder, tenant: int, side_rows: Sequence[tuple[Any, ...]], ids: tuple[int, ...]
 ) -> None:
-    sql = f"SELECT {', '.join(SIDE_COLUMNS)} FROM _many WHERE _m_tenant = ? AND _m_id = ANY (?)"
+    sql = f"SELECT {', '.join(SIDE_COLUMNS)} FROM {builder.side_table} WHERE _m_tenant = ? AND _m_id = ANY (?)"
     stored = {
         (*row[:3], encode_text(row[3]), None if row[4] is None else encode_text(row[4]), row[5])
         for row in connection.fetch_all(sql, (tenant, ids))
@@ -82,7 +82,7 @@ def _update_side_rows(
     new = set(side_rows)
     if removed := list(stored - new):
         sql = (
-            "DELETE FROM _many USING unnest(?::bigint[], ?::int[], ?::text[], ?::float8[])"
+            f"DELETE FROM {builder.side_table} USING unnest(?::bigint[], ?::int[], ?::text[], ?::float8[])"
             " AS old (id, path, text, number)"
             " WHERE _m_tenant = ? AND _m_id = old.id AND _m_path = old.path"
             " AND _m_text IS NOT DISTINCT FROM old.text AND _m_number IS NOT DISTINCT FROM old.number"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from backends.base import Page, Snapshot
 from backends.deadline import QueryDeadline
@@ -31,7 +31,7 @@ class SQLSnapshot(Snapshot):
     A subclass runs statements (`_fetch_all`, `_fetch_one`, `_fetch`), finds pages and reads records.
     """
 
-    _dialect: ClassVar[Dialect]
+    _dialect: Dialect
     _collections: Mapping[str, Collection]
     _deadline: QueryDeadline
     _query_cache: QueryCache[Any] | None

@@ -29,7 +29,7 @@ from backends.statement_watch import StatementWatch
 
 __all__ = ["Connection", "ConnectionLostError"]
 
-_MAX_STATEMENTS = 300
+_MAX_STATEMENTS = 500
 """Number of prepared statements of a connection."""
 
 _MAX_PREPARED_PARAMS = 64

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
@@ -57,3 +60,20 @@ def test_invalid_url_is_rejected_without_its_password(rest: str) -> None:
 def test_socket_is_named_by_its_folder() -> None:
     options = conninfo_to_dict(parse_url("postgresql:///chalk?host=/run/postgresql").conninfo)
     assert (options["host"], options["dbname"]) == ("/run/postgresql", "chalk")
+
+
+WITHOUT_DRIVER = """
+import sys
+sys.modules["psycopg"] = None
+from backends import InvalidStorageURLError, store_exists
+try:
+    store_exists("postgresql://me:very-secret@db1/chalk")
+except InvalidStorageURLError as error:
+    print(error)
+"""
+
+
+def test_url_without_the_driver_says_what_to_install() -> None:
+    process = subprocess.run([sys.executable, "-c", WITHOUT_DRIVER], capture_output=True, text=True, check=True)
+    assert "pip install 'chalk-flask[postgresql]'" in process.stdout
+    assert SECRET not in process.stdout + process.stderr
