@@ -368,6 +368,14 @@ class Backend(Closeable):
         call takes microseconds, so caches can compare it on every use.
         """
 
+    def watch_commits(self, on_commit: Callable[[], None]) -> None:
+        """Call `on_commit` after each commit, by any process, of which this process hears.
+
+        A request that waits for a commit can then go on at once. The function is called in any thread. It must not wait
+        or raise. Calls may be missing, so a caller also compares versions at intervals. A backend that hears of nothing
+        does nothing.
+        """
+
     def watch_statements(self, seconds: float, on_slow: Callable[[str, float], None]) -> None:
         """Call `on_slow` with the text and the duration of each statement that takes longer than `seconds`.
 

@@ -183,6 +183,10 @@ class PostgreSQLBackend(Backend):
         rows = self._use_writer(lambda connection: connection.fetch_all(sql, (encode_text(tenant),)))
         return rows[0][0] if rows else 0
 
+    def watch_commits(self, on_commit: Callable[[], None]) -> None:
+        """Start the listener, and call the function after each message of a commit."""
+        self._listener.watch(on_commit)
+
     def watch_statements(self, seconds: float, on_slow: Callable[[str, float], None]) -> None:
         """Report slow statements."""
         self._watch.set(seconds, on_slow)

@@ -245,6 +245,7 @@ def run_server(app: Flask, services: Services, on_ready: Callable[[str], None]) 
             on_stop,
             on_check=on_check,
             classify_request=request_classifier(services),
+            watch_commits=services.store.watch_commits,
         )
     except BindError as error:
         raise CommandError(str(error)) from error

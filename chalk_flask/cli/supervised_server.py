@@ -200,6 +200,7 @@ def run_assigned(options: dict[str, Any], assignment: Assignment, *, with_worker
             listeners=assignment.own_listeners,
             standby=standby,
             classify_request=request_classifier(services),
+            watch_commits=services.store.watch_commits,
         )
 
 

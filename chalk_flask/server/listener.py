@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -41,9 +42,15 @@ MAX_ACCEPTED = 64
 
 
 class PolledResponses:
-    """Connections whose parked response waits for the application. Any thread adds; the server loop resumes."""
+    """Connections whose parked response waits for the application.
+
+    Any thread adds connections and wakes the server loop, which resumes them.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._wake_loop: Callable[[], None] | None = None
+        self._must_resume = False
         self.channels: deque[tuple[float, Channel]] = deque()
         """Connections, each after the time at which it is resumed."""
 
@@ -51,10 +58,31 @@ class PolledResponses:
         """Add a connection. All wait equally long, so they are in the order in which they are resumed."""
         self.channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
 
+    def open(self, wake_loop: Callable[[], None]) -> None:
+        """Let `wake` call this function, which wakes the server loop."""
+        self._wake_loop = wake_loop
+
+    def wake(self) -> None:
+        """Resume all responses now, because what they wait for may be there. Does nothing before `open`."""
+        if not self.channels or self._must_resume:
+            return
+        with self._lock:
+            self._must_resume = True
+            if self._wake_loop is not None:
+                self._wake_loop()
+
+    def close(self) -> None:
+        """Let `wake` do nothing from now on, because the loop has ended."""
+        with self._lock:
+            self._wake_loop = None
+
     def resume_due(self) -> None:
         """Resume the responses whose time has come, and close the connections whose client has gone."""
-        now = time.monotonic()
-        while self.channels and self.channels[0][0] <= now:
+        now, must_resume, self._must_resume = time.monotonic(), self._must_resume, False
+        # Threads add connections meanwhile, and those are not resumed again.
+        for _ in range(len(self.channels)):
+            if not must_resume and self.channels[0][0] > now:
+                break
             channel = self.channels.popleft()[1]
             if channel.is_abandoned():
                 channel.handle_close()
@@ -137,6 +165,10 @@ class Listener(TcpWSGIServer):
         channel = served_channel()
         if channel is None or not self._map.await_request(channel):
             super().pull_trigger()
+
+    def wake_loop(self) -> None:
+        """Wake the server loop from any thread, also from one that runs a request."""
+        super().pull_trigger()
 
     def handle_accept(self) -> None:
         """Accept connections that are waiting."""

@@ -63,6 +63,7 @@ def serve(
     listeners: Sequence[socket.socket] = (),
     standby: StandbyListeners | None = None,
     classify_request: ClassifyRequest | None = None,
+    watch_commits: Callable[[Callable[[], None]], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then let active requests finish within SHUTDOWN_SECONDS and return.
 
@@ -72,7 +73,8 @@ def serve(
     signal stops at once. `on_check` is called about once per second by the loop that reads the sockets. `listeners` are
     sockets that listen already, and `standby` those of other processes; all are closed. Call this in the main thread,
     which receives the signals. With `classify_request`, this thread runs loop requests itself, see
-    `chalk_flask.server.loop_requests`. Raises BindError.
+    `chalk_flask.server.loop_requests`. `watch_commits` is called with a function that resumes responses which wait for
+    a commit; the store calls it after commits. Raises BindError.
     """
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
     listeners = listeners or listen(settings.host, settings.port)
@@ -102,6 +104,9 @@ def serve(
         make_listener(listener)
     if standby is not None:
         standby.open(make_listener)
+    loop.waiting.open(_listeners(loop.sockets)[0].wake_loop)
+    if watch_commits is not None:
+        watch_commits(loop.waiting.wake)
     try:
         with _signals(loop.sockets) as received:
             if ready:
@@ -114,6 +119,7 @@ def serve(
                 standby.close()
             _drain(loop, received)
     finally:
+        loop.waiting.close()
         dispatcher.shutdown()
         loop.sockets.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
@@ -133,6 +134,40 @@ def test_waiting_requests_occupy_no_thread_and_keep_their_connection(server: Ser
             send_get(connection, "/quick")
             assert read_response(connection).endswith(b"\r\n\r\nquick")
     assert [server.line() for _ in range(20)] == ["closed"] * 20
+
+
+# The same application, whose waiting responses are asked again by chance only after ten minutes. /commit is the store.
+WOKEN_APP = f"""
+import chalk_flask.server.listener
+
+chalk_flask.server.listener.APPLICATION_POLL_SECONDS = 600
+watchers = []
+watch_commits = watchers.append
+{APP.replace("def app(", "def other_requests(")}
+def app(environ, start_response):
+    if environ["PATH_INFO"] != "/commit":
+        return other_requests(environ, start_response)
+    for on_commit in watchers:
+        on_commit()
+    start_response("200 OK", [("Content-Length", "0")])
+    return [b""]
+"""
+
+
+def test_waiting_requests_go_on_when_the_store_reports_a_commit() -> None:
+    with server_process(WOKEN_APP) as server, ExitStack() as stack:
+        waiting = [stack.enter_context(server.connect()) for _ in range(5)]
+        for connection in waiting:
+            send_get(connection, "/wait/600")
+        assert [server.line() for _ in range(5)] == ["begun"] * 5
+        server.get("/commit")
+        server.get("/release")
+        while waiting:
+            server.get("/commit")  # again, because a response that is not parked yet misses one
+            for connection in select.select(waiting, [], [], 0.02)[0]:
+                assert read_response(connection).endswith(b"\r\n\r\nready")
+                waiting.remove(connection)
+        server.get("/commit")
 
 
 @pytest.mark.parametrize("is_reset", [False, True])

@@ -35,6 +35,7 @@ serve(
     lambda url: print(url.rpartition(":")[2], flush=True),
     globals().get("body_limit"),
     classify_request=globals().get("classify_request"),
+    watch_commits=globals().get("watch_commits"),
 )
 """
 

@@ -63,6 +63,7 @@ class CommitListener:
         self._heartbeat = -LAG_SECONDS
         self._generation = 0
         self._serials: dict[str, int] = {}
+        self._watchers: list[Callable[[], None]] = []
         self.server_pid: int | None = None
         """Process of the server that sends the messages, for its operator."""
 
@@ -72,6 +73,11 @@ class CommitListener:
             if self._thread is None and not self._is_closed:
                 self._thread = threading.Thread(target=self._run, name="postgresql: commits", daemon=True)
                 self._thread.start()
+
+    def watch(self, on_commit: Callable[[], None]) -> None:
+        """Call a function after each commit from now on. It must not wait or raise."""
+        self._watchers.append(on_commit)
+        self.start()
 
     def version(self, tenant: str) -> object | None:
         """Return the version of a tenant, or None if the listener may have missed commits for longer than the lag."""
@@ -99,7 +105,15 @@ class CommitListener:
 
     def _add(self, key: str, serial: int) -> None:
         with self._lock:
-            self._serials[key] = max(serial, self._serials.get(key, 0))
+            is_new = serial > self._serials.get(key, 0)
+            if is_new:
+                self._serials[key] = serial
+        if is_new:
+            self._call_watchers()
+
+    def _call_watchers(self) -> None:
+        for on_commit in self._watchers:
+            on_commit()
 
     def _run(self) -> None:
         while not self._is_closed:
@@ -118,6 +132,7 @@ class CommitListener:
             self._generation += 1
             self._serials.clear()
         self._heartbeat = started
+        self._call_watchers()
         sent: float | None = None
         while not self._is_closed:
             now = time.monotonic()

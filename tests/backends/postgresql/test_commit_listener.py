@@ -53,6 +53,15 @@ def test_commit_of_another_process_is_heard(store: PostgreSQLBackend, other: Pos
         wait_until(lambda before=before: hears(store) and store.version(tenant) != before)  # type: ignore[misc]  # a default binds the version
 
 
+def test_watchers_are_called_after_commits_of_any_process(store: PostgreSQLBackend, other: PostgreSQLBackend) -> None:
+    called = threading.Event()
+    store.watch_commits(called.set)
+    for writer in other, store:
+        called.clear()
+        fill(writer, "notes", [record("n")])
+        assert called.wait(60)
+
+
 def test_own_commit_changes_the_version_at_once(store: PostgreSQLBackend) -> None:
     for number in range(10):
         before = store.version("default")
