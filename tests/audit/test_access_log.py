@@ -122,7 +122,7 @@ def test_processes_share_a_file_without_tearing_lines(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(30)
+        process.join(120)
         assert process.exitcode == 0
     entries = list(read_entries(tmp_path))
     assert sorted(int(entry["number"]) for entry in entries) == list(range(6000))

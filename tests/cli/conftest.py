@@ -111,7 +111,7 @@ def start(tmp_path: Path) -> StartCommand:
 def stop_process(process: subprocess.Popen[str]) -> int:
     """Send SIGTERM and return the exit code."""
     process.send_signal(signal.SIGTERM)
-    return process.wait(20)
+    return process.wait(60)
 
 
 def get_json(url: str, token: str) -> dict[str, list[dict[str, object]]]:

@@ -48,7 +48,7 @@ class DropFolderCase:
 
     def drop(self, package: PackageBuilder, name: str = "district.zip") -> None:
         """Put a package into the folder."""
-        package.zip(self.path / name)
+        package.zip(self.path / name).chmod(0o644)  # also readable without root
 
     def watcher(self) -> DropFolderWatcher:
         """Return a watcher for files that are complete at once."""
@@ -248,7 +248,7 @@ def test_watcher_waits_while_the_folder_is_gone(
     thread = Thread(target=watcher.run)
     thread.start()
     try:
-        wait_for(lambda: (case.path / "working").exists())
+        wait_for(lambda: "watch.started" in event_names(caplog))
         away = case.path.rename(case.path.with_name("away"))
         wait_for(lambda: "package.postponed" in event_names(caplog))
         shutil.rmtree(away)

@@ -106,7 +106,7 @@ def serve(folder: Path, token: str, *args: str | Path, is_public: bool = False) 
                 token = next(match[1] for line in lines if (match := re.search(r"Bearer (chk_live_\w+)", line)))
             yield RunningService(process, int(listening[1]), token)
             process.terminate()
-            assert process.wait(40) == 0
+            assert process.wait(90) == 0
         finally:
             process.kill()
 

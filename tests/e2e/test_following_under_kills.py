@@ -64,10 +64,10 @@ def run_until_killed(roster: RosterUnderTest, follower: Follower, totals: Totals
                 if number % 5 == 0:
                     follower.follow(reader)
         except (OSError, http.client.HTTPException):
-            process.wait(10)
+            process.wait(60)
         assert process.returncode is not None
         totals.kills += process.returncode < 0
-        assert importing.wait(60) == 0
+        assert importing.wait(300) == 0
         totals.changes += DELTA_ROW_COUNT
 
 
@@ -90,7 +90,7 @@ def test_feed_and_webhooks_miss_no_change_when_server_is_killed(kind: str, tmp_p
             now = client.read_all()
             wait_until_delivered(storage)
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(90) == 0
     assert (follower.records, rejected) == (now, [])
     bodies = stored_bodies(storage)
     check_deliveries(receiver, bodies)

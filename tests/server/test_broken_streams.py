@@ -35,7 +35,7 @@ def test_broken_stream_is_incomplete_and_logged_in_one_line(path: str, reason: s
             send_get(connection, path)
             response = read_all(connection)
         server.process.terminate()
-        _, log = server.process.communicate(timeout=30)
+        _, log = server.process.communicate(timeout=60)
     head, _, body = response.partition(b"\r\n\r\n")
     assert b"Transfer-Encoding: chunked" in head
     assert body.count(b"x") == 210000

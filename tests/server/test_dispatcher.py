@@ -257,7 +257,7 @@ def server() -> Iterator[ServerProcess]:
 def stop(server: ServerProcess) -> tuple[int, int]:
     """Stop the server and return its numbers of different requests and of all requests."""
     server.process.send_signal(signal.SIGTERM)
-    out, err = server.process.communicate(timeout=45)
+    out, err = server.process.communicate(timeout=60)
     assert server.process.returncode == 0, err
     assert err == ""
     different, total = out.split()
@@ -370,9 +370,9 @@ def test_stop_finishes_requests_that_were_begun(server: ServerProcess) -> None:
         busy_ones = [pool.submit(busy, client) for client in range(8)]
         wait_until(lambda: server.get("/begun") == b"10" and len(answered) > 8)
         different, total = stop(server)
-        assert [future.result(30) for future in slow_ones] == [f"s{client}".encode() for client in range(10)]
+        assert [future.result(60) for future in slow_ones] == [f"s{client}".encode() for client in range(10)]
         for future in busy_ones:
-            future.result(30)
+            future.result(60)
     assert different == total
     assert len(set(answered)) == len(answered) > 8
     # One response for each of the eight clients may have been sent when its connection was closed.

@@ -74,7 +74,7 @@ def test_unknown_key_causes_one_fetch_of_all_processes(server: JwksServer, cache
 
 def test_processes_do_not_fetch_at_the_same_time(server: JwksServer, caches: list[RemoteJwksCache]) -> None:
     release = threading.Event()
-    server.before_response = lambda: release.wait(10)
+    server.before_response = lambda: release.wait(120)
     first, second = (cache.get("tool", server.url) for cache in caches)
     assert not has_key(first, "old")
     assert wait_until(lambda: server.request_count == 1)

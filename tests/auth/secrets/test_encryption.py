@@ -24,7 +24,7 @@ SECRET = "a secret that no store contains"
 
 def encrypt_after(folder: Path, barrier: Any) -> str:
     """Encrypt SECRET when all processes have started."""
-    barrier.wait(30)
+    barrier.wait(120)
     return SecretCipher(folder).encrypt(SECRET)
 
 

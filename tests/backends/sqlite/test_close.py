@@ -41,7 +41,7 @@ for round in range(200):
     threading.Event().wait(0.001 * (round % 7))
     store.close()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
     assert len(errors) == 2, errors
 print("done")

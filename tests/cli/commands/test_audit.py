@@ -155,7 +155,7 @@ def test_reads_of_a_stopped_service_are_listed(run: RunCommand, start: StartComm
             except urllib.error.HTTPError as error:
                 error.close()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     entries = [entry for entry in run("audit", "--json").json["entries"] if entry["event"] == "read"]
     assert [(entry["by"], entry["route"], entry["status"]) for entry in entries] == [
         (token["id"], "/ims/oneroster/v1p1/users", 200),

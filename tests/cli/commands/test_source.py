@@ -301,7 +301,7 @@ def test_prompt_shows_no_secret(run: RunCommand, add: CommandResult, tmp_path: P
         os.write(controller, SECRET.encode() + b"\n")
         assert process.stdout
         out = process.stdout.read()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     os.close(controller)
     assert b"Added the source typed" in out
     assert SECRET.encode() not in shown + out

@@ -128,7 +128,7 @@ def test_put_raises_storage_busy_after_lock_timeout(roster: Backend, monkeypatch
     with roster.write("default"):
         other = threading.Thread(target=write)
         other.start()
-        other.join(10)
+        other.join(60)
     assert rejected == [True]
 
 

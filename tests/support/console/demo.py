@@ -55,7 +55,7 @@ def run_until_printed(folder: Path, pattern: str, *args: str) -> Iterator[re.Mat
         try:
             yield _wait_for(path, pattern, process)
             process.terminate()
-            assert process.wait(40) == 0
+            assert process.wait(90) == 0
         finally:
             process.kill()
 
