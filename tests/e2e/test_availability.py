@@ -59,7 +59,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_slow_readers_get_complete_collections(package: Path, tmp_path: Path, storage: str) -> None:
     url = f"sqlite:///{tmp_path}/chalk.db" if storage == "sqlite" else "memory:"
     command = [sys.executable, "-m", "chalk_flask", "serve", "--storage", url, "--port", "0", "--threads", "2"]
-    settings = {"CHALK_QUERY_MILLISECONDS": "1000", "CHALK_DATA": str(tmp_path / "data"), "PYTHONUNBUFFERED": "1"}
+    settings = {"CHALK_QUERY_MILLISECONDS": "4000", "CHALK_DATA": str(tmp_path / "data"), "PYTHONUNBUFFERED": "1"}
     if storage == "sqlite":
         run_command(*CHALK, "import", package, "--storage", url)
         token = run_command(*CHALK, "token", "create", "--label", "a", "--json", "--storage", url).json["token"]

@@ -73,4 +73,4 @@ def has_ended(service: JobService, job: Job) -> bool:
 def wait_for_orphans(settings: Settings, folder: Path) -> None:
     """Wait until no process runs a job of a server that was killed."""
     runner = ProcessRunner(settings, folder)
-    wait_until(lambda: not runner.is_busy(), 60)
+    wait_until(lambda: not runner.is_busy(), 180)

@@ -18,7 +18,7 @@ from tests.support.packages import package_with_users
 
 pytestmark = [pytest.mark.slow, pytest.mark.on_backend("sqlite")]
 
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 180.0
 
 PACKAGE = package_with_users(5000)
 

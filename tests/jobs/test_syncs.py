@@ -112,5 +112,5 @@ def test_sync_of_a_source_that_was_removed_fails(service: JobService, provider: 
 def test_worker_process_syncs_a_source(service: JobService, provider: Provider) -> None:
     add(service, provider)
     service.worker.start()
-    wait_until(lambda: [job.result for job in sync_jobs(service)] == ["committed"], seconds=60)
+    wait_until(lambda: [job.result for job in sync_jobs(service)] == ["committed"], seconds=180)
     assert find(service).last_success

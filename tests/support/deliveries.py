@@ -101,7 +101,7 @@ def running_worker(
         worker.close()
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Wait until the condition is true; fail after so many seconds."""
     end = time.monotonic() + seconds
     while not condition():

@@ -251,13 +251,13 @@ def put_users_with_identifiers(store: Backend, number: int) -> None:
 
 @pytest.mark.reading("Q-31")
 def test_time_limit_of_queries_does_not_end_a_slow_stream(serve: Callable[..., Flask]) -> None:
-    app = serve(query_milliseconds=1000)
+    app = serve(query_milliseconds=2000)
     put_users(services_of(app).store, LARGE_COLLECTION)
     stream = response_blocks(app, f"{CHALK}/users")
     blocks = []
     for _ in range(3):
         blocks.append(next(stream))
-        time.sleep(0.5)
+        time.sleep(0.8)
     assert len(json.loads(b"".join([*blocks, *stream]))["users"]) == LARGE_COLLECTION + len(ROSTER["users"])
 
 

@@ -43,7 +43,8 @@ def district(tmp_path_factory: pytest.TempPathFactory) -> Iterator[District]:
     run_command(folder, "tenant", "create", EMPTY_TENANT)
     created = json.loads(run_command(folder, "admin", "create", NAME, "--operator", "--json"))
     token = json.loads(run_command(folder, "token", "create", "--label", "Reading app", "--json"))["token"]
-    with serve(folder, token, "--webhook-allowed-hosts", "127.0.0.1") as service:
+    patience = ("--query-milliseconds", "30000")  # on a busy machine too
+    with serve(folder, token, "--webhook-allowed-hosts", "127.0.0.1", *patience) as service:
         yield District(service, folder, created["password"])
 
 

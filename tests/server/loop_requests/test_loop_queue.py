@@ -83,7 +83,7 @@ def place(connection: socket.socket, path: str, *headers: str) -> str:
 
 def reach_loop(connection: socket.socket, path: str, *headers: str) -> None:
     """Request a path until the loop runs it. On a busy machine, more requests than usual are long."""
-    wait_until(lambda: place(connection, path, *headers) == "loop", 60)
+    wait_until(lambda: place(connection, path, *headers) == "loop")
 
 
 def test_requests_of_a_new_kind_run_in_threads_first(server: ServerProcess) -> None:
@@ -100,7 +100,7 @@ def test_connections_share_what_is_known_of_a_kind(server: ServerProcess) -> Non
         with server.connect() as connection:
             return place(connection, "/shared")
 
-    wait_until(lambda: place_on_new_connection() == "loop", 60)
+    wait_until(lambda: place_on_new_connection() == "loop")
 
 
 def test_kinds_are_known_per_credential(server: ServerProcess) -> None:

@@ -107,7 +107,7 @@ def in_loop(servers: Servers, token: str, path: str, *headers: str) -> bytes:
         responses.append(request(servers.loop, token, path, *headers))
         return place_of(responses[-1]) == "loop"
 
-    wait_until(is_in_loop, 30)
+    wait_until(is_in_loop)
     return responses[-1]
 
 
@@ -240,5 +240,5 @@ def test_each_request_is_recorded_once_beside_commits(servers: Servers) -> None:
             places.append(place_of(read_response(connection)))
     assert set(places) == {"loop", "thread"}
     assert request_count() == before + 80
-    wait_until(lambda: entry_count() >= before + 80, 60)
+    wait_until(lambda: entry_count() >= before + 80)
     assert entry_count() == before + 80

@@ -28,7 +28,7 @@ __all__ = [
     "wait_patiently",
 ]
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 """Maximum time to wait for processes, also on a machine that does much else."""
 
 Result = TypeVar("Result")

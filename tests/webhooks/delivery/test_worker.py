@@ -309,7 +309,7 @@ def test_large_bodies_are_not_all_in_memory_at_once(store: Backend, tmp_path: Pa
         queue_events(store, count, data={"batch": {"changes": ["x" * size]}})
         tracemalloc.start()
         with running_worker(store, tmp_path):
-            wait_until(lambda: len(receiver.requests) == count, 60)
+            wait_until(lambda: len(receiver.requests) == count)
             _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < count * size / 2
@@ -326,7 +326,7 @@ def test_large_bodies_after_many_small_ones_are_read_in_parts(store: Backend, tm
         queue_events(store, large, data={"batch": {"changes": ["x" * size]}})
         tracemalloc.start()
         with running_worker(store, tmp_path):
-            wait_until(lambda: len(receiver.requests) == small + large, 60)
+            wait_until(lambda: len(receiver.requests) == small + large)
             _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < large * size / 2

@@ -111,7 +111,7 @@ def test_uploaded_package_is_imported(service: UploadService) -> None:
     assert response.status_code == 303, visible_text(response.text)
     [job] = service.jobs.list("default")
     assert response.headers["Location"].endswith(job.id)
-    wait_until(lambda: not service.jobs.list_active("default"), 60)
+    wait_until(lambda: not service.jobs.list_active("default"), 180)
     [job] = service.jobs.list("default")
     assert job.result == "committed", job.report
     wait_until(lambda: not service.files)
@@ -165,7 +165,7 @@ def test_upload_that_is_cut_off_leaves_nothing(service: UploadService) -> None:
 def test_large_upload_needs_little_memory(service: UploadService) -> None:
     browser = service.browser()
     assert service.upload(browser, large_package()).status_code == 303
-    wait_until(lambda: not service.jobs.list_active("default"), 60)
+    wait_until(lambda: not service.jobs.list_active("default"), 180)
     before = service.peak_kib
     assert service.upload(browser, large_package(20)).status_code == 303
     assert service.peak_kib - before < 20 * 1024
