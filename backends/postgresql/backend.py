@@ -47,8 +47,8 @@ __all__ = ["PostgreSQLBackend"]
 
 _Result = TypeVar("_Result")
 
-_READ_ATTEMPTS = 2
-"""Number of connections on which a read is begun, before it fails."""
+_ATTEMPTS = 2
+"""Number of connections on which a read or a write is begun, before it fails."""
 
 _QUERIES_BEFORE_LISTENER = 10
 """Number of versions that a process queries before it starts the listener."""
@@ -143,8 +143,8 @@ class PostgreSQLBackend(Backend):
 
     @contextmanager
     def share_values(self) -> Iterator[SharedValues]:
-        """Return a transaction on the tables of shared values. An idle connection that was lost is replaced."""
-        connection = self._begin_values()
+        """Return a transaction on the tables of shared values."""
+        connection, _ = self._connect(self._pool.acquire_writer, self._begin_values)
         try:
             yield PostgreSQLValues(connection, lambda text: store_lock_key(f"{self._location.schema} {text}"))
             connection.execute_script("COMMIT")
@@ -226,41 +226,46 @@ class PostgreSQLBackend(Backend):
         return dialect
 
     def _begin(self, tenant: str) -> tuple[Connection, tuple[int, int, int]]:
-        """Return a connection with a snapshot, and id, revision and partition of the tenant.
+        """Return a connection with a snapshot, and id, revision and partition of the tenant."""
+        sql = "SELECT id, revision, partition FROM _tenants WHERE name = ?"
+        connection, rows = self._connect(
+            self._pool.acquire_reader, lambda connection: connection.fetch_all(sql, (encode_text(tenant),))
+        )
+        return connection, rows[0] if rows else (-1, 0, -1)
 
-        A lost connection is replaced.
+    def _connect(
+        self, acquire: Callable[[], Connection], use: Callable[[Connection], _Result]
+    ) -> tuple[Connection, _Result]:
+        """Return a connection with the result of its first statements, which write nothing that others see.
+
+        The server may have closed an idle connection. All idle ones are then replaced, and the statements run again.
         """
         attempt = 1
         while True:
-            connection = self._pool.acquire_reader()
+            connection = acquire()
             try:
-                sql = "SELECT id, revision, partition FROM _tenants WHERE name = ?"
-                rows = connection.fetch_all(sql, (encode_text(tenant),))
-                return connection, rows[0] if rows else (-1, 0, -1)
+                return connection, use(connection)
             except BaseException as error:
                 self._pool.discard(connection)
-                if not isinstance(error, ConnectionLostError) or attempt == _READ_ATTEMPTS:
+                if not isinstance(error, ConnectionLostError) or attempt == _ATTEMPTS:
                     raise
                 self._pool.close_idle()
                 attempt += 1
 
     def _write(self, tenant: str, wait: float, lock: str) -> Transaction:
-        connection = self._pool.acquire_writer()
-        try:
-            row = self._lock_tenant(connection, tenant, wait, lock)
-            return PostgreSQLTransaction(
-                connection,
-                self._dialect(row.partition),
-                tenant,
-                row,
-                self.collections,
-                self._finish_write,
-                channel=channel_of(self._location.schema),
-                on_commit=self._listener.add,
-            )
-        except BaseException:
-            self._pool.discard(connection)
-            raise
+        connection, row = self._connect(
+            self._pool.acquire_writer, lambda connection: self._lock_tenant(connection, tenant, wait, lock)
+        )
+        return PostgreSQLTransaction(
+            connection,
+            self._dialect(row.partition),
+            tenant,
+            row,
+            self.collections,
+            self._finish_write,
+            channel=channel_of(self._location.schema),
+            on_commit=self._listener.add,
+        )
 
     def _lock_tenant(self, connection: Connection, tenant: str, wait: float, lock: str) -> TenantRow:
         is_known = connection.fetch_all("SELECT 1 FROM _tenants WHERE name = ?", (encode_text(tenant),))
@@ -274,20 +279,9 @@ class PostgreSQLBackend(Backend):
         connection.execute_script(f"SET LOCAL lock_timeout = {_STATEMENT_LOCK_SECONDS * 1000}")
         return TenantRow(values)
 
-    def _begin_values(self) -> Connection:
-        attempt = 1
-        while True:
-            connection = self._pool.acquire_writer()
-            try:
-                self._expired_values.delete(connection)
-                connection.execute_script("BEGIN ISOLATION LEVEL READ COMMITTED")
-                return connection
-            except BaseException as error:
-                self._pool.discard(connection)
-                if not isinstance(error, ConnectionLostError) or attempt == _READ_ATTEMPTS:
-                    raise
-                self._pool.close_idle()
-                attempt += 1
+    def _begin_values(self, connection: Connection) -> None:
+        self._expired_values.delete(connection)
+        connection.execute_script("BEGIN ISOLATION LEVEL READ COMMITTED")
 
     def _roll_back(self, connection: Connection) -> None:
         """End a transaction, and keep its connection if it is usable."""
@@ -299,12 +293,7 @@ class PostgreSQLBackend(Backend):
             self._pool.release_writer(connection)
 
     def _use_writer(self, use: Callable[[Connection], _Result]) -> _Result:
-        connection = self._pool.acquire_writer()
-        try:
-            result = use(connection)
-        except BaseException:
-            self._pool.discard(connection)
-            raise
+        connection, result = self._connect(self._pool.acquire_writer, use)
         self._pool.release_writer(connection)
         return result
 

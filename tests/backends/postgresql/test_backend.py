@@ -167,6 +167,23 @@ def test_lost_connections_are_replaced_by_the_next_read(
             assert find_keys(snapshot) == ["p001"]
 
 
+def test_writes_begin_on_a_new_connection_if_the_idle_ones_are_lost(
+    postgresql_url: str, postgresql_server: PostgresqlServer
+) -> None:
+    with open_store(f"{postgresql_url}&partitions=1&application_name=idle", COLLECTIONS) as store:
+        for use in (lambda: fill(store, "people", [person(2)]), store.tenants, store.check):
+            with store.write("north"), store.write("south"):  # two idle connections remain
+                pass
+            fill(store, "people", [person(1)])
+            with postgresql_server.connect() as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'idle'"
+                )
+            use()
+        with store.read(TENANT) as snapshot:
+            assert find_keys(snapshot) == ["p001", "p002"]
+
+
 def test_transaction_of_a_lost_connection_writes_nothing(
     postgresql_url: str, postgresql_server: PostgresqlServer
 ) -> None:
