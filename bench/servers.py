@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -45,6 +45,7 @@ BASELINE: Final = (sys.executable, "-m", "bench.baselines")
 TIMEOUT_SECONDS: Final = 600.0
 STOP_TIMEOUT_SECONDS: Final = 60.0
 MEMORY_POLL_SECONDS: Final = 0.01
+FAMILY_POLL_SECONDS: Final = 0.05
 
 Result = TypeVar("Result")
 
@@ -55,7 +56,7 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class CompletedCommand:
-    """Duration in seconds, peak memory in MiB, and standard output of a command."""
+    """Duration in seconds, peak memory in MiB with further processes, and standard output of a command."""
 
     seconds: float
     peak_mb: float
@@ -98,7 +99,7 @@ class Server:
 def run_command(*args: str | Path) -> CompletedCommand:
     """Run a command to its end. Raises BenchmarkError if its exit code is not 0."""
     started = time.perf_counter()
-    with _start_process(*args) as process:
+    with _start_process(*args) as process, _watched_memory(process.pid) as peak:
         assert process.stdout is not None
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -107,7 +108,36 @@ def run_command(*args: str | Path) -> CompletedCommand:
     if process.returncode:
         command = " ".join(map(str, args[:4]))
         raise BenchmarkError(f"{command} exited with {process.returncode}: {output[:2000]}")
-    return CompletedCommand(seconds, usage.ru_maxrss / 1024, output)
+    return CompletedCommand(seconds, max(usage.ru_maxrss / 1024, peak[0]), output)
+
+
+@contextmanager
+def _watched_memory(pid: int) -> Iterator[list[float]]:
+    """Yield a list with the largest memory of a process and its descendants so far, in MiB."""
+    peak, finished = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not finished.wait(FAMILY_POLL_SECONDS):
+            peak[0] = max(peak[0], _family_memory_mb(pid))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        finished.set()
+        watcher.join()
+
+
+def _family_memory_mb(pid: int) -> float:
+    """Return the resident memory of a process, and that of its descendants without shared pages of files."""
+    total = 0.0
+    for member in process_family(pid):
+        with suppress(OSError):
+            status = Path(f"/proc/{member}/status").read_text(encoding="utf-8")
+            match = re.search(r"VmRSS:\s+(\d+)" if member == pid else r"RssAnon:\s+(\d+)", status)
+            total += int(match[1]) / 1024 if match else 0.0
+    return total
 
 
 @contextmanager
