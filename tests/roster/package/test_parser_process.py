@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -22,9 +23,10 @@ from backends import open_store
 from chalk_flask.cli import main
 from chalk_flask.roster.imports import ImportOptions, import_package
 from chalk_flask.roster.integrity.checker import check_store
+from chalk_flask.roster.package.archive import FilePlace
 from chalk_flask.roster.package.data_file import ReadingOptions
 from chalk_flask.roster.package.parser_process import ParserProcessError, process
-from chalk_flask.roster.package.parser_process.messages import ParseRequest
+from chalk_flask.roster.package.parser_process.messages import ParseRequest, SharedFile, read_batch
 from chalk_flask.roster.package.parser_process.program import parse_files
 from chalk_flask.storage import COLLECTIONS
 from tests.oneroster.csv.test_diagnosis import CAUSES
@@ -186,6 +188,20 @@ def test_sample_packages_give_same_report_and_store(name: str, lenient: bool) ->
     with started_by(start_thread) as started:
         assert report_and_digest([CSV_PACKAGES / name], options) == expected
     assert started
+
+
+def test_batches_of_long_invalid_rows_are_short(tmp_path: Path) -> None:
+    package = PackageBuilder().only("users")
+    package.rows["users"] = [row | {"role": "x", "phone": "0" * 100_000} for row in ROWS["users"] * 10]
+    path = package.folder(tmp_path / "package") / "users.csv"
+    with path.open("rb") as file:
+        place = FilePlace(file.fileno(), None)
+        shared = SharedFile(place, path.stat().st_size, "bulk")
+        stream = io.BytesIO()
+        parse_files(ParseRequest({"users": shared}, ReadingOptions(), False, 1 << 20), stream)
+    stream.seek(0)
+    batches = list(iter(lambda: read_batch(stream), None))
+    assert [len(batch.rows) for batch in batches if batch] == [11, 11, 11, 7]
 
 
 @pytest.mark.parametrize("form", ["zip", "folder"])

@@ -26,6 +26,9 @@ __all__ = ["main", "parse_files"]
 
 BATCH_ROWS = 250
 
+MAX_INVALID_CHARACTERS = 1 << 20
+"""Characters of invalid rows above which a batch is sent. Each row may have megabytes, and is not kept."""
+
 
 def main() -> None:
     """Parse the files that stdin requests. End without a message if the importing process has ended."""
@@ -75,15 +78,17 @@ class _FileParser:
         return all(problem.is_warning for problem in self._file.read_header(header))
 
     def _parse(self, lines: Iterator[list[str]]) -> None:
-        parse, self._row_number = self._file.parser.parse_record, 1
+        parse, self._row_number, invalid_characters = self._file.parser.parse_record, 1, 0
         for row in self._file.rows(lines):
             self._row_number += 1
             try:
                 self._rows.append(parse(row))
             except Exception:  # noqa: BLE001 - the importing process parses the row again, and handles the error
                 self._rows.append(row)
-            if len(self._rows) == BATCH_ROWS:
+                invalid_characters += sum(map(len, row))
+            if len(self._rows) == BATCH_ROWS or invalid_characters > MAX_INVALID_CHARACTERS:
                 self._send()
+                invalid_characters = 0
 
     def _send(self, end: BatchEnd = "", message: str = "") -> None:
         statistics = self._file.statistics() if end else ()
