@@ -40,6 +40,9 @@ _ANCHOR_BYTES = 100
 _MIN_STATEMENT_SECONDS = 0.05
 """Minimum time limit of a statement. PostgreSQL may need milliseconds to begin it."""
 
+_LOOK_UP_SECONDS = 5.0
+"""Time limit of a look-up by keys, if the one of a query is shorter."""
+
 
 @dataclass(slots=True)
 class PostgreSQLQuery(CompiledQuery):
@@ -145,7 +148,19 @@ class PostgreSQLSnapshot(SQLSnapshot):
         self._check_open()
         for batch in batched(keys, size):
             self._deadline.start_step()
-            yield from self._fetch_all(Fragment(sql, (self._tenant_id, tuple(map(encode_text, batch)))))
+            yield from self._look_up(Fragment(sql, (self._tenant_id, tuple(map(encode_text, batch)))))
+
+    def _look_up(self, sql: Fragment) -> list[Any]:
+        """Return the rows of some keys. A busy machine may delay this for longer than a short limit of a query."""
+        try:
+            return self._fetch_all(sql)
+        except QueryTimeoutError:
+            if self._query_seconds is None or self._query_seconds >= _LOOK_UP_SECONDS:
+                raise
+            self._run(Connection.limit_statements, _LOOK_UP_SECONDS)
+            rows = self._fetch_all(sql)
+            self._run(Connection.limit_statements, max(self._query_seconds, _MIN_STATEMENT_SECONDS))
+            return rows
 
     def scan(self, collection: str) -> Iterator[Record]:
         """Yield the records in key order; reads up to 512 at a time, limited in bytes."""
