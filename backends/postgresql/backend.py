@@ -5,6 +5,8 @@ Readers never wait. Each tenant has one writer at a time, because a writer locks
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeVar
@@ -12,7 +14,7 @@ from typing import Self, TypeVar
 import psycopg
 
 from backends.base import Backend, Lease, SharedValues, Snapshot, Transaction
-from backends.errors import StorageError
+from backends.errors import StorageBusyError, StorageError
 from backends.postgresql.connections import (
     LAG_SECONDS,
     CommitListener,
@@ -47,8 +49,10 @@ __all__ = ["PostgreSQLBackend"]
 
 _Result = TypeVar("_Result")
 
-_ATTEMPTS = 2
-"""Number of connections on which a read or a write is begun, before it fails."""
+_AWAY_SECONDS = 10.0
+"""Time for which a read or a write that begins looks for a server, while none of the URL's hosts can be used."""
+
+_RETRY_INTERVAL_SECONDS = 0.2
 
 _QUERIES_BEFORE_LISTENER = 10
 """Number of versions that a process queries before it starts the listener."""
@@ -180,7 +184,7 @@ class PostgreSQLBackend(Backend):
         if self._queried_versions >= _QUERIES_BEFORE_LISTENER:
             self._listener.start()
         sql = "SELECT serial FROM _tenants WHERE name = ?"
-        rows = self._use_writer(lambda connection: connection.fetch_all(sql, (encode_text(tenant),)))
+        rows = self._use_writer(lambda connection: connection.fetch_all(sql, (encode_text(tenant),)), _AWAY_SECONDS)
         return rows[0][0] if rows else 0
 
     def watch_commits(self, on_commit: Callable[[], None]) -> None:
@@ -234,28 +238,42 @@ class PostgreSQLBackend(Backend):
         return connection, rows[0] if rows else (-1, 0, -1)
 
     def _connect(
-        self, acquire: Callable[[], Connection], use: Callable[[Connection], _Result]
+        self, acquire: Callable[[], Connection], use: Callable[[Connection], _Result], wait: float = math.inf
     ) -> tuple[Connection, _Result]:
         """Return a connection with the result of its first statements, which write nothing that others see.
 
-        The server may have closed an idle connection. All idle ones are then replaced, and the statements run again.
+        If the server closed an idle connection, all idle ones are replaced, and the statements run again. If no server
+        can be used, this tries again for `_AWAY_SECONDS`, and `wait` seconds at most: another one may be promoted.
         """
-        attempt = 1
+        end, is_first = time.monotonic() + min(wait, _AWAY_SECONDS), True
         while True:
-            connection = acquire()
             try:
-                return connection, use(connection)
-            except BaseException as error:
-                self._pool.discard(connection)
-                if not isinstance(error, ConnectionLostError) or attempt == _ATTEMPTS:
-                    raise
+                return self._try_connect(acquire, use)
+            except ConnectionLostError:
                 self._pool.close_idle()
-                attempt += 1
+                if not is_first and time.monotonic() >= end:
+                    raise
+            if not is_first:
+                time.sleep(_RETRY_INTERVAL_SECONDS)
+            is_first = False
+
+    def _try_connect(
+        self, acquire: Callable[[], Connection], use: Callable[[Connection], _Result]
+    ) -> tuple[Connection, _Result]:
+        connection = acquire()
+        try:
+            return connection, use(connection)
+        except BaseException:
+            self._pool.discard(connection)
+            raise
 
     def _write(self, tenant: str, wait: float, lock: str) -> Transaction:
-        connection, row = self._connect(
-            self._pool.acquire_writer, lambda connection: self._lock_tenant(connection, tenant, wait, lock)
-        )
+        try:
+            connection, row = self._connect(
+                self._pool.acquire_writer, lambda connection: self._lock_tenant(connection, tenant, wait, lock), wait
+            )
+        except ConnectionLostError as error:
+            raise StorageBusyError(f"{error}; nothing was written: try again") from error
         return PostgreSQLTransaction(
             connection,
             self._dialect(row.partition),
@@ -292,8 +310,8 @@ class PostgreSQLBackend(Backend):
         else:
             self._pool.release_writer(connection)
 
-    def _use_writer(self, use: Callable[[Connection], _Result]) -> _Result:
-        connection, result = self._connect(self._pool.acquire_writer, use)
+    def _use_writer(self, use: Callable[[Connection], _Result], wait: float = 0.0) -> _Result:
+        connection, result = self._connect(self._pool.acquire_writer, use, wait)
         self._pool.release_writer(connection)
         return result
 

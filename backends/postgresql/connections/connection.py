@@ -47,7 +47,7 @@ _NEXT_READ = b"COMMIT; " + _BEGIN_READ  # psycopg would forget its prepared stat
 
 
 class ConnectionLostError(StorageUnavailableError):
-    """Loss of a connection. A read that has returned nothing can be repeated on another one."""
+    """Loss of a connection, or no connection. A read that has returned nothing can be repeated on another one."""
 
 
 def _integer(value: bytes) -> int:
@@ -99,7 +99,10 @@ class Connection:
 
     def __init__(self, conninfo: str, schema: str, watch: StatementWatch) -> None:
         with driver_errors("connecting to PostgreSQL"):
-            self.driver = psycopg.connect(conninfo, autocommit=True)
+            try:
+                self.driver = psycopg.connect(conninfo, autocommit=True)
+            except psycopg.OperationalError as error:
+                raise ConnectionLostError(str(connection_error(str(error), "connecting to PostgreSQL"))) from error
         self.lock = threading.Lock()
         self._pq = self.driver.pgconn
         self._watch = watch
