@@ -101,7 +101,7 @@ class SQLSnapshot(Snapshot):
         from_where = self._counted_rows(compiled)
         rows = Fragment(f"SELECT 1 {from_where.text} LIMIT ?", (*from_where.params, query.max_total))
         counting = Fragment(
-            f"{compiled.prefix.text}SELECT count(*) FROM ({rows.text}) AS some", compiled.prefix.params + rows.params
+            f"{compiled.prefix.text}SELECT count(*) FROM ({rows.text}) AS counted", compiled.prefix.params + rows.params
         )
         total = int(self._fetch_one(counting)[0]) if query.max_total else 0
         return total, total < query.max_total

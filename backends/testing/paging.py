@@ -105,6 +105,15 @@ class PagingConformance(Conformance):
                     assert page.total == min(max_total, len(keys))
                 assert snapshot.find(Query("people", where, limit=1)).total == len(keys)
 
+    def test_max_total_limits_the_total_of_a_new_query(self, filled_store: Backend) -> None:
+        for number, (max_total, order) in enumerate(product([0, 7, 140, HUGE], [(), (OrderBy("age"),)])):
+            where = Compare("age", ">", number)  # no earlier query has counted its records
+            matching = sum(age > number for age in range(700) if age % 5)
+            with filled_store.read(TENANT) as snapshot:
+                page = snapshot.find(Query("people", where, order, 2, 5, max_total))
+                assert len(document_keys(page.body())) == 5
+                assert page.total == min(max_total, matching)
+
     def test_empty_page_has_no_chunks_and_each_chunk_has_a_document(self, filled_store: Backend) -> None:
         with filled_store.read(TENANT) as snapshot:
             for empty in (
