@@ -57,6 +57,9 @@ _RETRY_INTERVAL_SECONDS = 0.2
 _QUERIES_BEFORE_LISTENER = 10
 """Number of versions that a process queries before it starts the listener."""
 
+_BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+"""Begin of a writer. Databases may have another default, with which it would not see the commits that it waited for."""
+
 _STATEMENT_LOCK_SECONDS = 60
 """Time for which a statement of a transaction waits for a lock that another program holds."""
 
@@ -290,7 +293,7 @@ class PostgreSQLBackend(Backend):
         if not is_known:
             add_tenant(connection, tenant)
         milliseconds = max(int(wait * 1000), 1)  # 0 would mean no limit
-        connection.execute_script(f"BEGIN; SET LOCAL lock_timeout = {milliseconds}")
+        connection.execute_script(f"{_BEGIN_WRITE}; SET LOCAL lock_timeout = {milliseconds}")
         connection.fetch_all(f"SELECT {lock}(?)::text", (self._lock_key,))
         sql = "SELECT id, partition, revision, serial, last_id, last_path FROM _tenants WHERE name = ? FOR UPDATE"
         (values,) = connection.fetch_all(sql, (encode_text(tenant),))

@@ -36,6 +36,9 @@ SCHEMA_VERSION = 1
 
 _MIN_SERVER_VERSION = 150000
 
+_LOCK_SECONDS = 60
+"""Time for which the creation of tables waits for another process that does the same."""
+
 _INTERNAL_TABLES = {
     "_store": "(name text PRIMARY KEY, value text NOT NULL)",
     "_tenants": (
@@ -84,11 +87,33 @@ def store_lock_key(schema: str) -> int:
 def is_store(connection: Connection, schema: str) -> bool:
     """Return True if the schema contains a store. Raises StorageUnavailableError for tables of another program."""
     tables = _tables(connection, schema)
-    if tables and "_store" not in tables:
+    if tables:
+        _check_owner(connection, schema, tables)
+    return bool(tables)
+
+
+def _check_owner(connection: Connection, schema: str, tables: set[str]) -> None:
+    """Raise StorageUnavailableError if the role may not use the schema, or if its tables are of another program."""
+    # Without this right, PostgreSQL reports that the tables do not exist.
+    ((is_permitted,),) = connection.fetch_all("SELECT has_schema_privilege(?, 'USAGE')", (schema,))
+    if not is_permitted:
+        raise StorageUnavailableError(
+            f"the role may not use the schema {schema}: run `GRANT USAGE ON SCHEMA {schema}` for it, with the rights on"
+            " its tables"
+        )
+    if "_store" not in tables or not _has_description(connection, schema):
         raise StorageUnavailableError(
             f"the schema {schema} contains tables of another program: name another schema in the URL"
-        ) from ValueError("the schema has no table _store")
-    return bool(tables)
+        ) from ValueError("the schema has no table _store with id and version of a store")
+
+
+def _has_description(connection: Connection, schema: str) -> bool:
+    sql = "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(?) AND attnum > 0"
+    columns = {name for (name,) in connection.fetch_all(sql, (f"{schema}._store",))}
+    if not columns >= {"name", "value"}:
+        return False
+    description = _description(connection)
+    return "id" in description and description.get("version", "").isdecimal()
 
 
 def prepare_schema(
@@ -102,7 +127,9 @@ def prepare_schema(
     declared = list(collections)
     _check_server(connection)
     if not is_store(connection, location.schema) or _additions(connection, location.schema, declared):
-        connection.execute_script("BEGIN")
+        connection.execute_script(
+            f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = {_LOCK_SECONDS * 1000}"
+        )
         try:
             connection.fetch_all(
                 "SELECT pg_advisory_xact_lock(?)::text", (store_lock_key(f"create {location.schema}"),)

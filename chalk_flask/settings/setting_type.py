@@ -218,5 +218,6 @@ def normalize_address(value: str) -> str:
 
 def without_passwords(url: str) -> str:
     """Return a URL with *** in place of its password and of passwords, secrets, tokens and keys in its query."""
-    url = re.sub(r"(//[^/:@]*:).*@", rf"\1{MASK}@", url)
+    # The scheme of a mistyped URL may have no slashes, and only one may follow it.
+    url = re.sub(r"(//[^/:@]*:|^[A-Za-z][\w+.-]+:/?[^/:@]*:).*@", rf"\1{MASK}@", url)
     return re.sub(r"(?i)([?&;][a-z_]*(?:passw|pwd|secret|token|key)[a-z_]*=)[^&;#]*", rf"\1{MASK}", url)

@@ -231,6 +231,8 @@ def test_trusted_proxy_accepts_an_address_or_any(value: str) -> None:
         ("postgresql://chalk:pa:s/s@w@db.example/chalk", "postgresql://chalk:***@db.example/chalk"),
         ("postgresql://:only@db.example", "postgresql://:***@db.example"),
         ("postgresql://db/chalk?password=hush&sslmode=require", "postgresql://db/chalk?password=***&sslmode=require"),
+        ("postgresql:chalk:hush@db/chalk", "postgresql:chalk:***@db/chalk"),
+        ("postgresql:/chalk:hush@db/chalk", "postgresql:/chalk:***@db/chalk"),
         ("memory:", "memory:"),
     ],
 )

@@ -35,6 +35,9 @@ _MAX_STATEMENTS = 500
 _MAX_PREPARED_PARAMS = 64
 """Number of parameters up to which a statement is prepared. Others are rarely repeated."""
 
+_LOCK_SECONDS = 5
+"""Time for which a statement waits for a lock, such as that of a `LOCK TABLE` of another program."""
+
 _INTERRUPT_SECONDS = 0.05
 """Time after which a statement that is in progress is canceled, when its connection is closed."""
 
@@ -112,7 +115,8 @@ class Connection:
         self._has_pending = False
         self.execute_script(
             f'SET search_path = "{schema}"; SET jit = off; SET idle_in_transaction_session_timeout = 0;'
-            " SET statement_timeout = 0; SET standard_conforming_strings = on; SET client_min_messages = error;"
+            f" SET statement_timeout = 0; SET lock_timeout = {_LOCK_SECONDS * 1000}; SET array_nulls = on;"
+            " SET standard_conforming_strings = on; SET client_min_messages = error;"
             " SELECT set_config('default_toast_compression', 'lz4', false) FROM pg_settings"
             " WHERE name = 'default_toast_compression' AND 'lz4' = ANY (enumvals)"
         )

@@ -82,7 +82,9 @@ def statement_error(code: str, message: str, action: str) -> StorageError:
     if code in _CANCELED:
         return QueryTimeoutError(f"{action}: the query took longer than its time limit")
     if code in _BUSY:
-        return StorageBusyError(f"{action}: another writer locked the tenant for longer than the time limit: try again")
+        return StorageBusyError(
+            f"{action}: another writer or program held a lock for longer than the time limit: try again"
+        )
     if code in _FULL:
         return StorageFullError(f"{action}: the disk of PostgreSQL is full: free space on it")
     if code in _NOT_PERMITTED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -19,7 +19,16 @@ _DEFAULT_POOL = 16
 _MAX_POOL = 1000
 _DEFAULT_PARTITIONS = 32
 _MAX_PARTITIONS = 1024
-_DEFAULTS = {"connect_timeout": "10", "application_name": "chalk-flask", "target_session_attrs": "read-write"}
+_DEFAULTS = {
+    "connect_timeout": "10",
+    "application_name": "chalk-flask",
+    "target_session_attrs": "read-write",
+    # A host that was switched off sends nothing. Without these, a statement would wait for hours.
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
 
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _FORM = "write postgresql://user@host:port/database?schema=name"
@@ -54,6 +63,12 @@ def parse_url(url: str) -> Location:
         raise InvalidStorageURLError(
             f"the postgresql URL names no host: {_FORM}, or ?host=/run/postgresql for a socket"
         )
+    if base.count("@") > 1:  # libpq ends the password at the first one, and its error would contain the rest as a host
+        raise InvalidStorageURLError(
+            "the postgresql URL has more than one @: write %40 for each @ in its user, password and database"
+        )
+    # libpq reads a plus sign as itself, not as a space.
+    query = query.replace("+", "%2B")
     try:
         parameters = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), errors="strict")
     except ValueError:
@@ -86,7 +101,7 @@ def _check_parameters(names: list[str]) -> None:
 
 
 def _conninfo(base: str, parameters: list[tuple[str, str]]) -> str:
-    text = "postgresql" + base + ("?" + urlencode(parameters) if parameters else "")
+    text = "postgresql" + base + ("?" + urlencode(parameters, quote_via=quote) if parameters else "")
     try:
         options = conninfo_to_dict(text)
     except psycopg.Error:

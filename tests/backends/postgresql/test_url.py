@@ -47,6 +47,8 @@ def test_defaults_are_those_of_the_documentation() -> None:
         "db1:port/chalk?sslmode=%zz",
         "db1%zz/chalk",
         "[::1/chalk",
+        f"{SECRET}@db1/chalk",
+        f"db1/{SECRET}@db2",
         "db1/chalk#part",
         "/chalk",
     ],
@@ -55,6 +57,12 @@ def test_invalid_url_is_rejected_without_its_password(rest: str) -> None:
     with pytest.raises(InvalidStorageURLError) as caught:
         parse_url(f"postgresql://{rest}" if rest == "/chalk" else f"postgresql://me:{SECRET}@{rest}")
     assert SECRET not in f"{caught.value!r} {caught.value.__cause__!r}"
+
+
+def test_parameters_keep_spaces_and_plus_signs() -> None:
+    location = parse_url("postgresql://db/chalk?options=-c%20jit%3Doff&password=a+b%2Bc%26d")
+    options = conninfo_to_dict(location.conninfo)
+    assert (options["options"], options["password"]) == ("-c jit=off", "a+b+c&d")
 
 
 def test_socket_is_named_by_its_folder() -> None:
