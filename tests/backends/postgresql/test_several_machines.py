@@ -74,10 +74,8 @@ def test_lease_of_a_killed_process_can_be_acquired_after_its_end(store: PostgreS
     with subprocess.Popen([sys.executable, "-c", HOLDER, url], cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "True\n"
-        time.sleep(3.0)  # it has renewed the lease
         assert not lease.try_acquire()
         holder.kill()
-    assert lease.has_holder()
     wait_until(lease.try_acquire)
     lease.release()
 
@@ -86,7 +84,7 @@ def test_lease_of_a_killed_process_can_be_acquired_after_its_end(store: PostgreS
 def test_holder_stops_while_the_database_is_away_and_goes_on_afterwards(
     create_postgresql_server: CreateServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backends.postgresql.lease.LEASE_SECONDS", 3.0)
+    monkeypatch.setattr("backends.postgresql.lease.LEASE_SECONDS", 8.0)
     monkeypatch.setattr("backends.postgresql.lease.RENEWAL_INTERVAL_SECONDS", 0.1)
     server = create_postgresql_server()
     with open_store(server.url(partitions="1"), COLLECTIONS) as store:
