@@ -74,7 +74,7 @@ def run_command(folder: Path, *args: str | Path, exit_code: int = 0) -> str:
         env=CLEAN_ENVIRON | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == exit_code, done.stderr
     return done.stdout
