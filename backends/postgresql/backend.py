@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 import psycopg
 
 from backends.base import Backend, Lease, SharedValues, Snapshot, Transaction
-from backends.errors import StorageBusyError, StorageError
+from backends.errors import StorageBusyError, StorageError, StorageUnavailableError
 from backends.postgresql.connections import (
     LAG_SECONDS,
     CommitListener,
@@ -286,7 +286,26 @@ class PostgreSQLBackend(Backend):
             self._finish_write,
             channel=channel_of(self._location.schema),
             on_commit=self._listener.add,
+            was_committed=self._was_committed,
         )
+
+    def _was_committed(self, transaction_id: str, tenant_id: int, serial: int) -> bool:
+        """Return True if a transaction was committed whose connection was lost. Waits until it has ended.
+
+        A promoted standby may lack it, and use its id for another one. The serial number of the tenant is then lower.
+        """
+        sql = "SELECT pg_xact_status(?::xid8), serial FROM _tenants WHERE id = ?"
+        end = time.monotonic() + _AWAY_SECONDS
+        while True:
+            rows = self._use_writer(
+                lambda connection: connection.fetch_all(sql, (transaction_id, tenant_id)), _AWAY_SECONDS
+            )
+            status, stored = rows[0] if rows else (None, 0)
+            if status != "in progress":
+                return bool(status == "committed" and stored >= serial)
+            if time.monotonic() >= end:
+                raise StorageUnavailableError("committing: the connection is lost, and the outcome is unknown")
+            time.sleep(_RETRY_INTERVAL_SECONDS)
 
     def _lock_tenant(self, connection: Connection, tenant: str, wait: float, lock: str) -> TenantRow:
         is_known = connection.fetch_all("SELECT 1 FROM _tenants WHERE name = ?", (encode_text(tenant),))

@@ -12,8 +12,8 @@ from types import TracebackType
 
 from backends.base import Transaction
 from backends.batching import batched, batched_by_size
-from backends.errors import StorageError, StorageUnavailableError
-from backends.postgresql.connections import Connection, driver_errors, payload_of
+from backends.errors import StorageBusyError, StorageError, StorageUnavailableError
+from backends.postgresql.connections import Connection, ConnectionLostError, driver_errors, payload_of
 from backends.postgresql.dialect import PostgreSQLDialect
 from backends.postgresql.maintenance import analyze, vacuum
 from backends.postgresql.rows import RowBuilder, Rows
@@ -46,7 +46,8 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
     """Write transaction on its own connection.
 
     `on_close(connection, is_intact)` takes the connection back, which has no open transaction if it is intact. Other
-    processes hear of a commit on `channel`; this one calls `on_commit` with the tenant and its serial number.
+    processes hear of a commit on `channel`; this one calls `on_commit` with the tenant and its serial number. If the
+    connection is lost during the COMMIT, `was_committed(transaction_id, tenant_id, serial)` finds its outcome.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         *,
         channel: str,
         on_commit: Callable[[str, int], None],
+        was_committed: Callable[[str, int, int], bool],
     ) -> None:
         super().__init__(connection, dialect, tenant, (row.id, row.revision), collections, on_close)
         self._tenant_name, self._channel, self._on_commit = tenant, channel, on_commit
+        self._was_committed = was_committed
         self._row = row
         self._path_ids: dict[tuple[str, str], int] = {}
         self._written: set[str] = set()
@@ -116,17 +119,21 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         loaded = [name for name, count in self._new_records.items() if count >= _MIN_LARGE_LOAD_RECORDS]
         for name in loaded:
             analyze(connection, self._dialect, name)
-        if self._written:
-            self._store_numbers()
-        if connection.execute_script("COMMIT") != "COMMIT":
-            raise StorageUnavailableError("committing: an earlier statement failed, so nothing was written")
+        transaction_id = self._store_numbers() if self._written else ""
+        try:
+            if connection.execute_script("COMMIT") != "COMMIT":
+                raise StorageUnavailableError("committing: an earlier statement failed, so nothing was written")
+        except ConnectionLostError as error:
+            if transaction_id and not self._was_committed(transaction_id, self._row.id, self._row.serial):
+                raise StorageBusyError(f"{error}; nothing was written: try again") from error
         self.committed = time.time()
         if self._written:
             self._on_commit(self._tenant_name, self._row.serial)
         for name in loaded:
             vacuum(connection, self._dialect, name)
 
-    def _store_numbers(self) -> None:
+    def _store_numbers(self) -> str:
+        """Store the numbers of the tenant, notify other processes at the commit, and return the transaction id."""
         row, now = self._row, time.time_ns() // 1000
         serial = max(row.serial + 1, now)
         is_served = any(self._collections[name].bumps_revision for name in self._written)
@@ -134,10 +141,13 @@ class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
         row.serial = serial
         sql = (
             "WITH changed AS (UPDATE _tenants SET revision = ?, serial = ?, last_id = ?, last_path = ? WHERE id = ?)"
-            " SELECT pg_notify(?, ?)::text"
+            " SELECT pg_current_xact_id()::text, pg_notify(?, ?)::text"
         )
         message = self._channel, payload_of(self._tenant_name, serial)
-        self._fetch_all(Fragment(sql, (revision, serial, row.last_id, row.last_path, row.id, *message)))
+        ((transaction_id, _),) = self._fetch_all(
+            Fragment(sql, (revision, serial, row.last_id, row.last_path, row.id, *message))
+        )
+        return str(transaction_id)
 
     def _put_batch(self, builder: RowBuilder, batch: list[Record]) -> None:
         latest = {encode_text(record.key): record for record in batch}
