@@ -93,24 +93,27 @@ def test_next_lead_grows_exponentially_with_the_tries(tries: int, factor: float)
 
 @pytest.mark.reading("I-05")
 def test_lead_grows_over_late_commits_until_one_is_in_time(store: Backend) -> None:
-    delays = [0.05, 0.4, 0.6]
-    started: list[int] = []
+    started: list[float] = []
+    delays: list[float] = []
 
     @contextmanager
     def begin() -> Iterator[Transaction]:
-        started.append(len(started))
+        started.append(time.monotonic())
         with store.write("default") as transaction:
             yield transaction
-            time.sleep(delays[started[-1]] if started[-1] < len(delays) else 0.3)
+            # The lead of the second commit is at most 1.25 times the time until it begins, so it is late too.
+            elapsed = time.monotonic() - started[0]
+            delays.append((0.05, 2 * elapsed + 0.1, 0)[min(len(started), 3) - 1])
+            time.sleep(delays[-1])
 
     org = FILES["orgs"].record({"sourcedId": "o", "status": "active", "dateLastModified": NO_TIMESTAMP})
     lead = 0.01
     with write_with_final_timestamp(begin, "default", lead) as writer:  # type: ignore[arg-type]  # a context manager
         writer.put("orgs", lambda timestamp: [clock.record_with_timestamp(org, timestamp)], lambda: ["o"])
         writer.finish()
-    # The second commit takes eight times as long as the first. The lead of the third is four times that.
-    assert len(started) == len(delays)
-    assert writer.lead >= 1.5
+    # The lead of the third commit is four times as long as the second took. A busy machine may need more commits.
+    assert len(started) >= 3
+    assert writer.lead >= 3.9 * delays[1]
     assert writer.margin >= clock.RESOLUTION_SECONDS
     assert objects(store, "orgs")["o"]["dateLastModified"] == writer.timestamp
 
