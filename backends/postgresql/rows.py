@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from backends.postgresql.connections import Connection
+from backends.postgresql.connections import Connection, driver_errors
 from backends.postgresql.dialect import PostgreSQLDialect
 from backends.postgresql.schema import scalar_paths
 from backends.postgresql.text import encode_text, identifier
@@ -85,7 +85,12 @@ def _stored(value: Value) -> Any:
 
 def _copy(connection: Connection, target: str, types: list[str], rows: Iterable[Sequence[Any]]) -> None:
     sql = f"COPY {target} FROM STDIN (FORMAT BINARY)"
-    with connection.lock, connection.driver.cursor() as cursor, cursor.copy(sql.encode()) as copy:
+    with (
+        driver_errors("writing"),
+        connection.lock,
+        connection.driver.cursor() as cursor,
+        cursor.copy(sql.encode()) as copy,
+    ):
         copy.set_types(types)
         for row in rows:
             copy.write_row(row)

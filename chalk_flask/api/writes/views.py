@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from flask import Blueprint, Request, Response, g, request
 
-from backends import Transaction
+from backends import InvalidQueryError, Transaction
 from chalk_flask.api.auth.authentication import current_principal, require_scope
 from chalk_flask.api.auth.rate_limits import Auth
 from chalk_flask.api.errors import ApiError, error_response
@@ -126,6 +126,8 @@ def _gradebook_errors_as_responses(route: WriteRoute, record_id: str) -> Iterato
         yield
     except writes.InvalidPayloadError as error:
         raise ApiError(422, f"{error}.") from None
+    except InvalidQueryError as error:  # PostgreSQL limits the length of indexed values
+        raise ApiError(422, f"The record cannot be stored: {error}.") from None
     except writes.RecordNotFoundError:
         name = route.resource_type.singular_name
         raise ApiError(404, f"There is no {name} {printable(record_id)}.") from None

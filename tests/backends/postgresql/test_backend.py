@@ -97,7 +97,13 @@ def test_random_text_beyond_the_limit_of_an_index_is_rejected(postgresql_url: st
     text = "".join(letters.choices(string.ascii_letters + string.digits, k=5_000))
     with open_store(f"{postgresql_url}&partitions=1", COLLECTIONS) as store:
         fill(store, "people", [record("a", name="before", home__street=text)])  # has no index
-        for bad in (record(text), record("a", name=text), record("b", tags=(text,)), record("b", metadata__x=(text,))):
+        for bad in (
+            record(text),
+            record("a", name=text),
+            record("b", tags=(text,)),
+            record("b", metadata__x=(text,)),
+            record("a", metadata__x=(text,)),
+        ):
             with pytest.raises(InvalidQueryError, match="2704 bytes") as caught:
                 fill(store, "people", [person(1), bad])
             assert text[:20] not in str(caught.value)
