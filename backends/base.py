@@ -135,9 +135,9 @@ class Snapshot(Closeable):
             yield from self.get_many(collection, batch).items()
 
     def in_storage_order(self, collection: str) -> Iterator[tuple[str, bytes]]:
-        """Yield key and body of all records in the order in which they are stored.
+        """Yield key and body of all records in the order in which the backend reads them fastest, or nothing.
 
-        Only a backend that reads records faster in this order than by their keys overrides this. Others yield nothing.
+        Only a backend that reads records faster in this order than by their keys overrides this. Raises StorageError.
         """
         return iter(())
 
@@ -181,10 +181,9 @@ class Transaction(Snapshot):
 class SharedValues(ABC):
     """Transaction on short-lived values that processes share: ids that are used once, and entries such as counters.
 
-    Times are in epoch seconds.
-
-    Two transactions that use the same id, or the same key of an entry, run one after the other. `now` is the time of
-    the caller.
+    A scope is a namespace of ids or keys. Times are in epoch seconds, and `now` is the time of the caller. Two
+    transactions that use the same id, or the same key of an entry, run one after the other. Not thread-safe. All
+    methods raise StorageError.
     """
 
     @abstractmethod
@@ -205,7 +204,7 @@ class SharedValues(ABC):
 
     @abstractmethod
     def count_used(self, scope: str) -> int:
-        """Return the number of ids in a scope. It takes a millisecond for 50,000 ids."""
+        """Return the number of ids in a scope, including expired ones that were not deleted yet."""
 
     @abstractmethod
     def delete_expired_ids(self, scope: str, now: float) -> None:
@@ -260,9 +259,9 @@ class Backend(Closeable):
     """True if processes that serve the store share its data, instead of each keeping a copy in memory."""
 
     version_lag_seconds: float = 0.0
-    """Maximum time after which `version` has changed after a commit of another process."""
+    """Maximum time between a commit of another process and the change of `version`."""
     has_shared_values: bool = False
-    """True if `share_values` keeps values in the store, for processes on several machines."""
+    """True if `share_values` stores values in the store, for processes on several machines."""
 
     has_leases: bool = False
     """True if `lease` elects one process among several machines."""
@@ -326,7 +325,7 @@ class Backend(Closeable):
         commit to the tenant that ended before. Another tenant may have a writer meanwhile, see `write_alone`.
 
         Raises StorageBusyError if another writer holds the lock for more than `wait` seconds, or if the database
-        accepts no writes for so long. Nothing was written then, and the caller may try again.
+        accepts no writes now. Nothing was written then, and the caller may try again.
         """
 
     def write_alone(self, tenant: str, wait: float = 60.0) -> Transaction:
@@ -340,8 +339,8 @@ class Backend(Closeable):
     def share_values(self) -> AbstractContextManager[SharedValues]:
         """Return a transaction on the values that the processes of the store share, see `SharedValues`.
 
-        The end of the `with` block commits, an exception rolls back. A commit survives the end of the process. The
-        store deletes values after their end. Clocks of machines differ, so it waits two hours longer by its own clock.
+        The end of the `with` block commits, and an exception rolls back. A commit survives the end of the process. The
+        store deletes values some time after they expire. The clocks of machines may differ by up to two hours.
 
         Only stores with `has_shared_values` have such values. All processes of other stores run on one machine, and
         share a file. Raises StorageUnavailableError, also for a backend without such values.
@@ -349,10 +348,10 @@ class Backend(Closeable):
         raise StorageUnavailableError(f"{type(self).__name__} keeps no values that processes share")
 
     def lease(self, task: str) -> Lease:
-        """Return the lease of a background task, which this process does not have yet. `close` of the store ends it.
+        """Return the lease of a background task, such as `webhooks`. `Lease.try_acquire` acquires it.
 
-        Only stores with `has_leases` have leases. All processes of other stores run on one machine, and lock a file.
-        Raises StorageUnavailableError for a backend without leases.
+        `close` of the store ends the lease. Only stores with `has_leases` have leases. All processes of other stores
+        run on one machine, and lock a file. Raises StorageUnavailableError for a backend without leases.
         """
         raise StorageUnavailableError(f"{type(self).__name__} has no leases")
 
@@ -369,11 +368,10 @@ class Backend(Closeable):
         """
 
     def watch_commits(self, on_commit: Callable[[], None]) -> None:
-        """Call `on_commit` after each commit, by any process, of which this process hears.
+        """Call `on_commit` after each commit, by any process, of which the database notifies this process.
 
-        A request that waits for a commit can then go on at once. The function is called in any thread. It must not wait
-        or raise. Calls may be missing, so a caller also compares versions at intervals. A backend that hears of nothing
-        does nothing.
+        A request that waits for a commit is then answered at once. Any thread may call the function. It must not wait
+        or raise. Calls may be missing, so a caller also compares versions at intervals. By default this does nothing.
         """
 
     def watch_statements(self, seconds: float, on_slow: Callable[[str, float], None]) -> None:

@@ -128,7 +128,7 @@ class _Copy:
                     transaction.delete(collection, batch)
 
     def _check_marker(self) -> None:
-        """Raise StorageBusyError if another copy has taken over the target. The caller writes alone."""
+        """Raise StorageBusyError if another copy has taken over the target. The caller has the locks of all tenants."""
         if _read_marker(self.target) != self.marker.body:
             raise StorageBusyError("another copy into this store was started in the meantime")
 

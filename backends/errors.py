@@ -3,7 +3,7 @@
 StorageError
 |-- InvalidStorageURLError    no backend for the URL, or a malformed URL
 |-- InvalidQueryError         undeclared collection or field, or a value of the wrong type
-|-- StorageBusyError          another writer had the write lock for longer than the caller waited, or none can write now
+|-- StorageBusyError          another writer had the write lock too long, or the database accepts no writes
 |-- QueryTimeoutError         a query took longer than its time limit
 |-- StoreNotEmptyError        the target of a copy contains records
 |-- IncompleteCopyError       the store is the target of a copy that has not finished

@@ -1,7 +1,7 @@
-"""PostgreSQL backend, opened by `postgresql://user@host/database`: for several app servers over one database.
+"""PostgreSQL backend, opened by `postgresql://user@host/database`. Processes on several machines can share a store.
 
-Records go into one table per collection, which belongs to all tenants, in a schema of its own. `PostgreSQLBackend` is
-the entry point. The package needs psycopg, the extra `postgresql`.
+A store is a schema of the database, with one table per collection for the records of all tenants. `PostgreSQLBackend`
+is the entry point. The package needs psycopg, which the extra `postgresql` installs.
 """
 
 try:

@@ -1,6 +1,6 @@
 """Storage in a schema of a PostgreSQL database, for any number of processes on any number of machines.
 
-Readers never wait. Each tenant has one writer at a time, because a writer locks the row of its tenant.
+Readers wait for no writer. Each tenant has one writer at a time, because a writer locks the row of its tenant.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = ["PostgreSQLBackend"]
 _Result = TypeVar("_Result")
 
 _AWAY_SECONDS = 10.0
-"""Time for which a read or a write that begins looks for a server, while none of the URL's hosts can be used."""
+"""Maximum time for which the begin of a read or write tries to connect, while no host of the URL can be used."""
 
 _RETRY_INTERVAL_SECONDS = 0.2
 
@@ -58,10 +58,10 @@ _QUERIES_BEFORE_LISTENER = 10
 """Number of versions that a process queries before it starts the listener."""
 
 _BEGIN_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-"""Begin of a writer. Databases may have another default, with which it would not see the commits that it waited for."""
+"""Begin of a write. With another isolation level, it would not see the commits for which it waited."""
 
 _STATEMENT_LOCK_SECONDS = 60
-"""Time for which a statement of a transaction waits for a lock that another program holds."""
+"""Maximum time for which a statement of a write transaction waits for a lock that another program holds."""
 
 
 class PostgreSQLBackend(Backend):
@@ -113,7 +113,10 @@ class PostgreSQLBackend(Backend):
 
     @classmethod
     def exists(cls, url: str) -> bool:
-        """Return True if the schema contains a store, or tables of another program."""
+        """Return True if the schema contains a store.
+
+        Raises StorageUnavailableError if it contains tables of another program, or if no host of the URL can be used.
+        """
         location = parse_url(url)
         connection = Connection(location.conninfo, location.schema, StatementWatch())
         try:
@@ -161,7 +164,7 @@ class PostgreSQLBackend(Backend):
         self._pool.release_writer(connection)
 
     def lease(self, task: str) -> Lease:
-        """Return a lease, which is a row with an end."""
+        """Return the lease of a task, which is a row with the time of its end. A thread renews it."""
         lease = PostgreSQLLease(
             lambda sql, params: self._use_writer(lambda connection: connection.fetch_all(sql, params)), task
         )
@@ -169,7 +172,7 @@ class PostgreSQLBackend(Backend):
         return lease
 
     def tenants(self) -> list[str]:
-        """Return the names of all tenants for which a transaction was committed."""
+        """Return the sorted names of all tenants for which a transaction was committed."""
         return self._use_writer(
             lambda connection: sorted(
                 name for (name,) in connection.fetch_all("SELECT name FROM _tenants WHERE serial > 0")
@@ -177,9 +180,9 @@ class PostgreSQLBackend(Backend):
         )
 
     def version(self, tenant: str) -> object:
-        """Return the version that the listener has in memory. Until it knows one, ask the database.
+        """Return the version that the listener has in memory. If it has none, query the database.
 
-        A process that needs few versions does not start the listener.
+        The listener starts at the tenth query, so a command that needs few versions opens no connection for it.
         """
         if (version := self._listener.version(tenant)) is not None:
             return version
@@ -199,7 +202,7 @@ class PostgreSQLBackend(Backend):
         self._watch.set(seconds, on_slow)
 
     def check(self) -> list[str]:
-        """Look for missing tables, columns and indexes, and for values without a record."""
+        """Return a message for each missing table, column and index, and for values without a record."""
         return self._use_writer(self._check)
 
     def close(self) -> None:
@@ -243,10 +246,11 @@ class PostgreSQLBackend(Backend):
     def _connect(
         self, acquire: Callable[[], Connection], use: Callable[[Connection], _Result], wait: float = math.inf
     ) -> tuple[Connection, _Result]:
-        """Return a connection with the result of its first statements, which write nothing that others see.
+        """Return a connection with the result of its first statements, which may run twice.
 
-        If the server closed an idle connection, all idle ones are replaced, and the statements run again. If no server
-        can be used, this tries again for `_AWAY_SECONDS`, and `wait` seconds at most: another one may be promoted.
+        If the server closed an idle connection, this closes all idle ones and runs the statements on a new one. If no
+        host can be used, this tries again for `_AWAY_SECONDS` or `wait` seconds, whichever is less: a standby may be
+        promoted. Raises ConnectionLostError.
         """
         end, is_first = time.monotonic() + min(wait, _AWAY_SECONDS), True
         while True:
@@ -290,9 +294,10 @@ class PostgreSQLBackend(Backend):
         )
 
     def _was_committed(self, transaction_id: str, tenant_id: int, serial: int) -> bool:
-        """Return True if a transaction was committed whose connection was lost. Waits until it has ended.
+        """Return True if a transaction was committed whose connection was lost. Waits until the transaction has ended.
 
-        A promoted standby may lack it, and use its id for another one. The serial number of the tenant is then lower.
+        A promoted standby may lack the transaction, and use its id for another one. The serial number of the tenant is
+        then lower. Raises StorageUnavailableError if the outcome is unknown after `_AWAY_SECONDS`.
         """
         sql = "SELECT pg_xact_status(?::xid8), serial FROM _tenants WHERE id = ?"
         end = time.monotonic() + _AWAY_SECONDS

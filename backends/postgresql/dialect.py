@@ -1,7 +1,7 @@
 """SQL of PostgreSQL.
 
-A tenant lies in one partition of each partitioned table. Statements name the partition, because the planner then takes
-less time, and locks one table instead of all partitions.
+The rows of a tenant are in one partition of each partitioned table. Statements name the partition, because the planner
+then takes less time, and locks one table instead of all partitions.
 
 The side table `_many(_m_tenant, _m_path, _m_id, _m_key, _m_text, _m_number)` has the values of multi-valued and
 dynamic fields. Its index of values ends with the key of the record, so it gives the records of a value in key order.

@@ -23,7 +23,7 @@ LEASE_TABLE = {"_leases": '(task text COLLATE "C" PRIMARY KEY, holder text NOT N
 LEASE_SECONDS = 10.0
 RENEWAL_INTERVAL_SECONDS = 2.0
 MARGIN_SECONDS = 2.0
-"""A holder that cannot renew its lease stops so long before another process can get it."""
+"""Time before the end of a lease at which a holder that cannot renew it stops."""
 
 RELEASE_SECONDS = 2.0
 """Maximum time for which a release waits for a renewal."""
@@ -85,7 +85,7 @@ class PostgreSQLLease(Lease):
             thread.join()
 
     def _acquire(self, stopping: threading.Event | None = None) -> bool:
-        """Get or renew the lease. Return False if another process has it."""
+        """Acquire or renew the lease. Return False if another process has it, or if `stopping` is set."""
         with self._lock:
             if stopping is not None and stopping.is_set():
                 return False
@@ -96,7 +96,7 @@ class PostgreSQLLease(Lease):
         return is_held
 
     def _renew(self, stopping: threading.Event) -> None:
-        """Renew the lease until `stopping` is set. If it was lost, try to get it again."""
+        """Renew the lease until `stopping` is set. If it was lost, try to acquire it again."""
         was_held = True
         while not stopping.wait(RENEWAL_INTERVAL_SECONDS):
             try:

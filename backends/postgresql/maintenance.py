@@ -18,9 +18,9 @@ def analyze(connection: Connection, dialect: PostgreSQLDialect, collection: str)
 
 
 def vacuum(connection: Connection, dialect: PostgreSQLDialect, collection: str) -> None:
-    """Mark the pages of the tables of a tenant as visible to all, so that indexes suffice. Errors are ignored.
+    """Mark the pages of the tables of a tenant as visible to all, so that index-only scans need not read the tables.
 
-    It runs after the commit, outside of a transaction.
+    Call it after the commit, outside of a transaction. It ignores StorageError.
     """
     with contextlib.suppress(StorageError):
         for table in (dialect.table(collection), dialect.side_table):

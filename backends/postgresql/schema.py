@@ -80,7 +80,7 @@ def scalar_paths(collection: Collection) -> tuple[str, ...]:
 
 
 def store_lock_key(schema: str) -> int:
-    """Return the key of the advisory lock of a store. Writers share it; a writer that is alone has it exclusively."""
+    """Return the key of the advisory lock of a store. Writers share the lock; `write_alone` takes it exclusively."""
     return int.from_bytes(hashlib.sha256(b"chalk-flask " + schema.encode()).digest()[:8], "big", signed=True)
 
 
@@ -119,10 +119,11 @@ def _has_description(connection: Connection, schema: str) -> bool:
 def prepare_schema(
     connection: Connection, location: Location, collections: Iterable[Collection]
 ) -> tuple[str, set[str]]:
-    """Create the tables, or add new ones, columns and indexes. One process at a time does this.
+    """Create the schema, or add missing tables, columns and indexes to it. One process at a time does this.
 
-    Returns the id of the store, and the names of the collections whose tables existed and got new columns. A complete
-    store is only read. Raises StorageUnavailableError, and DamagedStoreError if a part that the store had is missing.
+    Returns the id of the store, and the names of the collections whose existing tables got new columns. A complete
+    store is only read. Raises StorageUnavailableError, NewerStoreError, and DamagedStoreError if a part that the store
+    had is missing.
     """
     declared = list(collections)
     _check_server(connection)
@@ -295,7 +296,7 @@ def _create_collection(connection: Connection, collection: Collection, partition
 
 
 def _create_table(connection: Connection, name: str, definition: str, tenant: str, partitions: int) -> None:
-    """Create a table, in this number of partitions by tenant. 0 means that it exists."""
+    """Create a table with this number of partitions by tenant. Does nothing if the number is 0."""
     table = identifier(name)
     if partitions == 1:
         connection.execute_script(f"CREATE TABLE {table} {definition}")

@@ -28,7 +28,7 @@ VALUE_TABLES = {
 
 _CLEANUP_INTERVAL_SECONDS = 60.0
 _KEPT_SECONDS = 7200
-"""Time for which expired values are kept, by the clock of the database. The clocks of machines may differ so much."""
+"""Time for which expired values stay, by the clock of the database. The clocks of machines may differ by this time."""
 
 
 class PostgreSQLValues(SharedValues):
@@ -38,7 +38,7 @@ class PostgreSQLValues(SharedValues):
         self._connection, self._lock_key = connection, lock_key
 
     def get(self, scope: str, key: str) -> Any:
-        """Return the value of a key. Other transactions wait with theirs, because this one may replace the value."""
+        """Return the value of a key. Other transactions that get it wait, because this one may replace the value."""
         self._connection.fetch_all(
             "SELECT pg_advisory_xact_lock(?)::text", (self._lock_key(f"{len(scope)} {scope}{key}"),)
         )
@@ -85,14 +85,14 @@ class PostgreSQLValues(SharedValues):
 
 
 class ExpiredValues:
-    """Clean-up of values that expired long ago. Each process does it once a minute. Thread-safe."""
+    """Clean-up of values that expired two hours ago. Each process does it once a minute. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._next = 0.0
 
     def delete(self, connection: Connection) -> None:
-        """Delete these values if it is time to. The connection has no transaction."""
+        """Delete these values if the last clean-up was a minute ago. The connection has no transaction."""
         with self._lock:
             if time.monotonic() < self._next:
                 return

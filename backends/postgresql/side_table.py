@@ -17,7 +17,7 @@ def side_table_rows(
 ) -> Fragment | None:
     """Return `FROM ... WHERE ...` of the matching rows of the side table, which have the key in `_m_key`.
 
-    That needs a positive condition with one value on a field with several values. Otherwise returns None.
+    Returns None unless a term of the condition compares a multi-valued field with one value for equality.
     """
     terms = tuple(conjuncts(where))
     for index, term in enumerate(terms):

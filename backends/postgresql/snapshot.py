@@ -1,4 +1,4 @@
-"""Snapshots of a PostgreSQL store. A page takes one statement; deep pages start from cached keys."""
+"""Snapshots of a PostgreSQL store. A page takes one statement; deep pages start from anchors, which are cached keys."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
 
 _ANCHOR_ROWS = 512
-"""Number of rows from one cached key to the next."""
+"""Number of rows from one anchor to the next."""
 
 _ANCHOR_BYTES = 100
-"""Estimated memory of a cached key."""
+"""Estimated memory of an anchor."""
 
 _MIN_STATEMENT_SECONDS = 0.05
 """Minimum time limit of a statement. PostgreSQL may need milliseconds to begin it."""
 
 _LOOK_UP_SECONDS = 5.0
-"""Time limit of a look-up by keys, if the one of a query is shorter."""
+"""Minimum time limit of a look-up by keys. It applies if the limit of the query is shorter."""
 
 
 @dataclass(slots=True)
 class PostgreSQLQuery(CompiledQuery):
-    """Compiled query with the keys of every 512th row, from which deep pages start."""
+    """Compiled query with its anchors, from which deep pages start."""
 
     is_in_key_order: bool = False
     """True if the page is in ascending order of keys."""
@@ -61,7 +61,7 @@ class PostgreSQLQuery(CompiledQuery):
 
     @property
     def result_bytes(self) -> int:
-        """Memory of the keys in bytes."""
+        """Estimated memory of the anchors in bytes."""
         return _ANCHOR_BYTES * len(self.anchors) if self.anchors else 0
 
 
@@ -117,7 +117,7 @@ class PostgreSQLSnapshot(SQLSnapshot):
         connection.limit_statements(query_seconds)
 
     def find(self, query: Query) -> Page:
-        """Return the page, selected by key, or in order from the nearest cached key."""
+        """Return the page, selected by key, or in order from the last anchor before it."""
         self._deadline.start_step()
         if selects_by_key(query.where) or selects_all_by_keys(query):
             return self._find_by_key(query)
@@ -151,7 +151,10 @@ class PostgreSQLSnapshot(SQLSnapshot):
             yield from self._look_up(Fragment(sql, (self._tenant_id, tuple(map(encode_text, batch)))))
 
     def _look_up(self, sql: Fragment) -> list[Any]:
-        """Return the rows of some keys. A busy machine may delay this for longer than a short limit of a query."""
+        """Return the rows of some keys. After a timeout with a shorter limit, try once more with `_LOOK_UP_SECONDS`.
+
+        A busy machine may delay a look-up for longer than a short limit of the query.
+        """
         try:
             return self._fetch_all(sql)
         except QueryTimeoutError:
@@ -230,7 +233,7 @@ class PostgreSQLSnapshot(SQLSnapshot):
         return Fragment(text, params)
 
     def _rows_from_anchor(self, key: CacheKey, compiled: PostgreSQLQuery, offset: int) -> tuple[Fragment, int]:
-        """Return the rows from the last cached key before the offset on, and the rest of the offset."""
+        """Return the rows from the last anchor before the offset, and the rest of the offset."""
         if compiled.anchors is None:
             with compiled.lock:
                 if compiled.anchors is None:

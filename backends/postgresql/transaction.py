@@ -30,7 +30,7 @@ _PUT_BATCH_SIZE, _MAX_PUT_BATCH_BYTES = 2000, 4 << 20
 _DELETE_BATCH_SIZE = 1000
 
 _MIN_LARGE_LOAD_RECORDS = 5_000
-"""Number of new records of a collection after which the planner gets new statistics."""
+"""Number of new records in a collection from which a commit updates statistics and visibility map of its tables."""
 
 
 class TenantRow:
@@ -45,8 +45,8 @@ class TenantRow:
 class PostgreSQLTransaction(PostgreSQLSnapshot, Transaction):
     """Write transaction on its own connection.
 
-    `on_close(connection, is_intact)` takes the connection back, which has no open transaction if it is intact. Other
-    processes hear of a commit on `channel`; this one calls `on_commit` with the tenant and its serial number. If the
+    `on_close(connection, is_intact)` takes the connection back, which has no open transaction if it is intact. A commit
+    notifies other processes on `channel`; this one calls `on_commit` with the tenant and its serial number. If the
     connection is lost during the COMMIT, `was_committed(transaction_id, tenant_id, serial)` finds its outcome.
     """
 

@@ -1,6 +1,6 @@
 """Compiler of the query tree to SQL. Values are always bound as parameters.
 
-The `Dialect` has the tables and the forms of a database. A semi-join compiles to `IN (SELECT ...)`, which never
+The `Dialect` has the table names and the SQL of a database. A semi-join compiles to `IN (SELECT ...)`, which never
 duplicates a row. `NOT` treats NULL (a missing field) as false.
 """
 

@@ -1,4 +1,4 @@
-"""Cache of compiled queries with their numbers of matches, and results that a database caches."""
+"""Cache of compiled queries with their totals and other results."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CompiledQuery:
     total: int | None = None
     """Number of matching records; None if not counted yet."""
     look_ups: int = 0
-    """Number of look-ups."""
+    """Number of pages that were requested with the query at this revision."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     """Held while results are selected, so that concurrent readers of the same query select them once."""
 
@@ -62,7 +62,7 @@ class QueryCache(Generic[_Compiled]):
             return cached
 
     def store(self, key: CacheKey, query: _Compiled) -> None:
-        """Store a query. Call it again after the query got results."""
+        """Store a query. Call it again after the query got results, so that their memory counts."""
         with self._lock:
             if old := self._queries.pop(key, None):
                 self._bytes -= old.result_bytes if old is not query else 0

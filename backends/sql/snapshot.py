@@ -1,4 +1,4 @@
-"""Base of the snapshots of SQL databases: statements that need nothing of a database but its dialect."""
+"""Base of the snapshots of SQL databases: statements that are the same in all of them, except for the dialect."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _MAX_MAPPED_BYTES = 1 << 40
 """Size of the map; SQLite reduces it to its own limit, which is usually 2 GiB. It reads the rest by system calls."""
 
 _is_disabled = mmap.mmap(-1, 1)
-"""Flag that this process shares with those that were forked from it since this module was imported."""
+"""Flag that is not 0 after `disable_mapping`. Processes that are forked after the import of this module share it."""
 
 _HAS_ADDRESS_SPACE = sys.maxsize > 2**32
 
@@ -159,12 +159,12 @@ def connect(path: Path, *, writes: bool = False) -> sqlite3.Connection:
 
 
 def disable_mapping() -> None:
-    """Let neither this process nor those that were forked from it read maps from now on."""
+    """Stop this process, and those that were forked from it, from mapping files and reading maps."""
     _is_disabled[0] = 1
 
 
 def is_mapping_enabled() -> bool:
-    """Return False in programs of 32 bits, and after `disable_mapping`."""
+    """Return True if connections may map files: in programs of 64 bits, before `disable_mapping`."""
     return _HAS_ADDRESS_SPACE and not _is_disabled[0]
 
 

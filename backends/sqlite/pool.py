@@ -255,7 +255,10 @@ class ConnectionPool:
             return reader
 
     def _take_current(self, at_least: object) -> ReadConnection:
-        """Return a mapped connection whose transaction is recent enough. Raises WaitRequired if there is none."""
+        """Return the mapped connection if its transaction is recent enough. Raises WaitRequired otherwise.
+
+        Without a mapped connection, an unused one with such a transaction maps the file.
+        """
         try:
             reader = self._mapped.pop() if self._mapped else self._idle.pop()
         except IndexError:

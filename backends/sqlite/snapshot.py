@@ -113,7 +113,7 @@ class SQLiteSnapshot(SQLSnapshot):
     def in_storage_order(self, collection: str) -> Iterator[tuple[str, bytes]]:
         """Yield key and body of all records in the order of their row ids; reads some hundred at a time."""
         table = quote_identifier(get_collection(collection, self._collections).name)
-        # The plus sign keeps SQLite from an index of the tenant, which has another order.
+        # Because of the plus sign, SQLite uses no index of the tenant, which has another order.
         sql = f"SELECT _key, _body, _id FROM {table} WHERE _id > ? AND +_tenant = ? ORDER BY _id LIMIT {FETCH_ROWS}"
         last = 0
         while True:

@@ -1,7 +1,7 @@
 """Connections of the PostgreSQL backend: URLs, statements with binary results, pools, messages about commits, errors.
 
-A storage URL goes in (`parse_url`), and connections come out of a `ConnectionPool`. Errors of the driver become those
-of `backends.errors`.
+A storage URL goes in (`parse_url`), and a `ConnectionPool` returns connections. Errors of psycopg become those of
+`backends.errors`.
 """
 
 from backends.postgresql.connections.connection import Connection, ConnectionLostError

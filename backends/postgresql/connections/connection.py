@@ -30,13 +30,13 @@ from backends.statement_watch import StatementWatch
 __all__ = ["Connection", "ConnectionLostError"]
 
 _MAX_STATEMENTS = 500
-"""Number of prepared statements of a connection."""
+"""Maximum number of prepared statements of a connection."""
 
 _MAX_PREPARED_PARAMS = 64
-"""Number of parameters up to which a statement is prepared. Others are rarely repeated."""
+"""Number of parameters up to which a statement is prepared. Statements with more are rarely repeated."""
 
 _LOCK_SECONDS = 5
-"""Time for which a statement waits for a lock, such as that of a `LOCK TABLE` of another program."""
+"""Maximum time for which a statement outside of a write transaction waits for a lock of another program."""
 
 _INTERRUPT_SECONDS = 0.05
 """Time after which a statement that is in progress is canceled, when its connection is closed."""
@@ -50,7 +50,7 @@ _NEXT_READ = b"COMMIT; " + _BEGIN_READ  # psycopg would forget its prepared stat
 
 
 class ConnectionLostError(StorageUnavailableError):
-    """Loss of a connection, or no connection. A read that has returned nothing can be repeated on another one."""
+    """Failure to connect, or loss of a connection. A read that has returned nothing can be repeated on another one."""
 
 
 def _integer(value: bytes) -> int:
@@ -227,7 +227,7 @@ class Connection:
         return checked
 
     def _prepared(self, text: str) -> bytes:
-        """Return the name of the prepared statement. The one that was used least recently is dropped."""
+        """Return the name of the prepared statement. Drops the least recently used one if there are too many."""
         name = self._statements.get(text)
         if name is not None:
             self._statements.move_to_end(text)
@@ -241,7 +241,10 @@ class Connection:
         return name
 
     def _complete(self, run: Callable[[], PGresult]) -> PGresult:
-        """Read the results of the statements that were sent before, and run a statement. Reports it if it is slow."""
+        """Read the results of the statements that were sent before, and return that of `run`.
+
+        The caller holds `lock`. Raises ConnectionLostError.
+        """
         if self._pq.status != pq.ConnStatus.OK:
             raise ConnectionLostError("reading: the connection to PostgreSQL is closed")
         with _lost_connection():
@@ -267,7 +270,7 @@ _SUCCESS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.EMP
 
 
 class _lost_connection:  # noqa: N801 - named like contextlib.suppress
-    """Context manager that converts an error of libpq itself."""
+    """Context manager that converts each error of psycopg to ConnectionLostError."""
 
     __slots__ = ()
 

@@ -68,8 +68,10 @@ def connection_error(text: str, action: str) -> StorageUnavailableError:
 
 
 def statement_error(code: str, message: str, action: str) -> StorageError:
-    """Return the error for the SQLSTATE of a failed statement. PostgreSQL's message may quote a value, so most do not
-    include it."""
+    """Return the error for the SQLSTATE of a failed statement.
+
+    PostgreSQL's message may quote a value, so most of the errors do not include it.
+    """
     if code == _TOO_LARGE:
         return InvalidQueryError(
             f"{action}: a key or an indexed value is too long for PostgreSQL: with the key of its record, it may have"

@@ -1,4 +1,4 @@
-"""Listener that hears of the commits of all processes, so that versions are in memory."""
+"""Listener that receives messages about the commits of all processes, so that versions are in memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from backends.postgresql.text import encode_text
 __all__ = ["LAG_SECONDS", "CommitListener", "channel_of", "payload_of"]
 
 LAG_SECONDS = 0.5
-"""Time after a heartbeat for which the versions in memory are returned."""
+"""Maximum age of the latest answered heartbeat with which versions in memory are returned."""
 
 _HEARTBEAT_SECONDS = 0.25
 _MAX_ANSWER_SECONDS = 5.0
-"""Time after which a connection without an answer counts as lost."""
+"""Time after which a connection whose server sent no answer counts as lost."""
 _RECONNECT_SECONDS = 1.0
 _CLOSE_SECONDS = 2.0
-"""Maximum time for which a close waits for a server that does not answer."""
+"""Maximum time for which `close` waits for the thread, because the server may not answer."""
 _MAX_NAME_BYTES = 1000
 
 
@@ -42,16 +42,16 @@ def payload_of(tenant: str, serial: int) -> str:
 
 @lru_cache(maxsize=4096)
 def _key(tenant: str) -> str:
-    """Return the name of a tenant as messages contain it: their length is limited."""
+    """Return the name of a tenant, or its hash if the name is too long for a message."""
     name = encode_text(tenant)
     return name if len(name.encode()) <= _MAX_NAME_BYTES else hashlib.sha256(name.encode()).hexdigest()
 
 
 class CommitListener:
-    """Versions of the tenants, from the messages of writers. A thread receives them from `start` to `close`.
+    """Cache of the versions of all tenants. From `start` to `close`, a thread receives the messages of writers.
 
-    Each heartbeat is a query. PostgreSQL sends all messages of earlier commits before its answer. So versions are
-    complete up to the time at which the latest answered heartbeat was sent. Thread-safe.
+    Each heartbeat is a query. PostgreSQL sends all messages of earlier commits before its answer. So the cache has all
+    commits up to the time at which the latest answered heartbeat was sent. Thread-safe.
     """
 
     def __init__(self, connect: Callable[[], psycopg.Connection], channel: str) -> None:
@@ -65,7 +65,7 @@ class CommitListener:
         self._serials: dict[str, int] = {}
         self._watchers: list[Callable[[], None]] = []
         self.server_pid: int | None = None
-        """Process of the server that sends the messages, for its operator."""
+        """Id of the server process that sends the messages; None before the first connection."""
 
     def start(self) -> None:
         """Start to listen, unless it has started."""
@@ -75,7 +75,7 @@ class CommitListener:
                 self._thread.start()
 
     def watch(self, on_commit: Callable[[], None]) -> None:
-        """Call a function after each commit from now on. It must not wait or raise."""
+        """Call a function after each commit from now on, in the thread that learns of it. It must not wait or raise."""
         self._watchers.append(on_commit)
         self.start()
 
@@ -86,7 +86,7 @@ class CommitListener:
         return self._generation, self._serials.get(_key(tenant), 0)
 
     def add(self, tenant: str, serial: int) -> None:
-        """Store the serial number of a commit of this process, which need not wait for its message."""
+        """Store the serial number of a commit of this process, before its message arrives."""
         self._add(_key(tenant), serial)
 
     def close(self) -> None:
@@ -146,14 +146,14 @@ class CommitListener:
                 self._heartbeat, sent = sent, None
 
     def _wait(self, connection: pq.abc.PGconn | None, seconds: float) -> bool:
-        """Wait until the connection has data or the listener is closed; return False after so many seconds."""
+        """Wait until the connection has data or the listener is closed; return False if `seconds` have passed."""
         poll = select.poll()
         for descriptor in [self._wakeup] if connection is None else [self._wakeup, connection.socket]:
             poll.register(descriptor, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
     def _receive(self, connection: pq.abc.PGconn) -> bool:
-        """Store the messages that have arrived. Return True if no answer to a heartbeat is missing.
+        """Store the messages that have arrived. Return True if the heartbeat was answered, or none was sent.
 
         The messages precede the end of the answer, which is a result of None.
         """

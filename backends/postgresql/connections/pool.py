@@ -17,10 +17,10 @@ _MAX_IDLE_WRITERS = 4
 
 
 class ConnectionPool:
-    """Idle connections of one process, and those in use. Thread-safe.
+    """Pool of the idle connections of one process, and set of those in use. Thread-safe.
 
-    A reader in the pool has begun a transaction, which has no snapshot yet. So a read waits for no BEGIN. There are as
-    many connections as threads use at once; `pool` of the URL is the number of idle readers that stay open.
+    An idle reader has begun a transaction, which has no snapshot yet. So a read waits for no BEGIN. The number of
+    connections in use is not limited; `pool` of the URL is the maximum number of idle readers.
     """
 
     def __init__(self, location: Location, watch: StatementWatch) -> None:
@@ -33,7 +33,7 @@ class ConnectionPool:
         self._closed = False
 
     def acquire_reader(self) -> Connection:
-        """Return a connection whose read transaction begins with its first statement."""
+        """Return a connection with a read transaction, whose snapshot is taken by its first statement."""
         if (connection := self._idle(self._readers)) is not None:
             return connection
         connection = self._connect()

@@ -1,4 +1,4 @@
-"""Storage URLs of PostgreSQL: the form of libpq, with parameters of our own."""
+"""Storage URLs of PostgreSQL: URLs of libpq with the further parameters `schema`, `pool` and `partitions`."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _FORM = "write postgresql://user@host:port/database?schema=name"
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Place of a store: the connection string of libpq, the schema, and the number of idle connections to keep.
+    """Location of a store: the connection string of libpq, the schema, and the maximum number of idle readers.
 
-    `partitions` is the number of partitions of each table that a new store gets.
+    `partitions` is the number of partitions of each table of the roster in a new store.
     """
 
     conninfo: str
@@ -47,14 +47,14 @@ class Location:
     partitions: int
 
     def __repr__(self) -> str:
-        """Return the place without the connection string, which may contain a password."""
+        """Return the location without the connection string, which may contain a password."""
         return f"Location(schema={self.schema!r})"
 
 
 def parse_url(url: str) -> Location:
-    """Return the place that the URL names. Raises InvalidStorageURLError, whose message contains no part of the URL.
+    """Return the location of a store. Raises InvalidStorageURLError, whose message contains no part of the URL.
 
-    Only names of parameters and values of our own parameters are quoted. libpq's own messages would quote passwords.
+    The only exceptions are names of parameters, and values of the further ones. libpq's messages would quote passwords.
     """
     base, _, query = url.partition("?")
     if not re.match(r"postgresql://", base, re.IGNORECASE) or "#" in url:
