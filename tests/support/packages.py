@@ -260,7 +260,7 @@ def small_first_loads() -> Iterator[None]:
 
 @contextmanager
 def small_parsed_files() -> Iterator[None]:
-    """Parse all files in another process until the end of the block, as if they were large, on two cores."""
+    """Let the parser process parse all files until the end of the block, as if they were large, on two cores."""
     with _changed(process, MIN_FILE_BYTES=1, core_count=lambda: 2):
         yield
 

@@ -102,7 +102,7 @@ def is_not_stored(key: str) -> bool:
 
 
 class RowStatistics(NamedTuple):
-    """What a parser has counted in its rows: see the fields of `RowParser`, and `PlaceholderCheck.counts`."""
+    """Numbers and local codes of the rows of a parser, see the fields of `RowParser` and `PlaceholderCheck.counts`."""
 
     rows_with_status_or_date: int
     rows_with_invalid_date: int
@@ -242,13 +242,13 @@ class RowParser:
         return key, b"", {"status": vocabularies.TO_BE_DELETED}, {}
 
     def statistics(self) -> RowStatistics:
-        """Return what was counted so far."""
+        """Return the statistics of the rows that were parsed so far."""
         return RowStatistics(
             self.rows_with_status_or_date, self.rows_with_invalid_date, self.local_codes, dict(self.placeholders.counts)
         )
 
     def add_statistics(self, statistics: RowStatistics) -> None:
-        """Add what another parser has counted in other rows of the file."""
+        """Add the statistics of another parser of other rows of the file."""
         self.rows_with_status_or_date += statistics.rows_with_status_or_date
         self.rows_with_invalid_date += statistics.rows_with_invalid_date
         for header, codes in statistics.local_codes.items():

@@ -114,7 +114,7 @@ class RosterDiff:
         self.reader.release_ids()
 
     def close(self) -> None:
-        """Delete the temporary files, and end the process that parses large files."""
+        """Delete the temporary files, and end the parser process."""
         self.reader.close()
         for changes in self.changes.values():
             changes.close()

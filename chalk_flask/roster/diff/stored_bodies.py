@@ -1,7 +1,7 @@
 """Bodies of stored records for the rows of a file, which are often in the order in which the records are stored.
 
-An export lists most records in the order of the export before. A large first load stores them in this order, and
-reading on from the last record takes a fraction of the time of a look-up by key.
+An export lists most records in the order of the previous export, and a large first load stores them in this order. To
+read the next record of the store takes a fraction of the time of a look-up by key.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from backends import Snapshot
 __all__ = ["StoredBodies"]
 
 CHUNK_RECORDS = 500
-"""Records that are read on at once."""
+"""Number of records that are read at once in the order of the store."""
 
 MAX_AHEAD_RECORDS = 2_000
-"""Records that were read on, and wait for their row, above which no others are read on."""
+"""Number of records that were read before their rows, above which no further ones are read."""
 
 MIN_TRIED_RECORDS = 5_000
-"""Records that are read on before their use decides if more are."""
+"""Number of records after which reading in the order of the store ends if fewer than half of them were needed."""
 
 
 class StoredBodies:
@@ -60,7 +60,7 @@ class StoredBodies:
         return missing
 
     def _read_on(self) -> bool:
-        """Read the next records. Return False if there are none, or if reading on does not pay."""
+        """Read the next records of the store. Return False if there are none, too many wait, or few were needed."""
         if self._read_count >= MIN_TRIED_RECORDS and 2 * self._used_count < self._read_count - len(self._ahead):
             self._rest = iter(())
             self._ahead.clear()

@@ -61,7 +61,7 @@ def import_package(
     A package is rejected if it has an error, held if it exceeds a change threshold, or else applied in full in one
     transaction. The import reads and compares without the write lock. If another writer makes a change that conflicts,
     it repeats this once, and then once more under the write lock (interpretation I-32). Raises StorageError,
-    OSError if the file for quarantined rows cannot be written, and ParserProcessError.
+    ParserProcessError, and OSError if the file for quarantined rows cannot be written.
     """
     start = time.monotonic()
     job = _new_job(store, tenant, path, options, parameters)

@@ -59,7 +59,7 @@ READ_ERRORS = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplemented
 
 
 class FilePlace(NamedTuple):
-    """Descriptor of an open file, and the index of the entry if it is a ZIP file."""
+    """Place of the bytes of a file: a descriptor, and the index of the entry if the file is in a ZIP file."""
 
     descriptor: int
     entry: int | None
@@ -87,7 +87,7 @@ class Package(ABC):
 
     @abstractmethod
     def place(self, name: str) -> FilePlace:
-        """Return where another process finds the bytes of a file."""
+        """Return the place of the bytes of a file, for a process that inherits the descriptor."""
 
     @abstractmethod
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:

@@ -132,7 +132,7 @@ class DataFile:
         return self._stream.tell()
 
     def follow(self, stream: SupportsTell) -> None:
-        """Take `position` from another reader of the file."""
+        """Let `position` return that of another reader of the file."""
         self._stream = stream
 
     def expected_rows(self, row: int) -> int | None:

@@ -144,7 +144,7 @@ class PackageReader:
                 self.problems.add(_uncertain_ids(file, self.quarantine.uncertain[name]))
 
     def close(self) -> None:
-        """End the process that parses large files."""
+        """End the parser process."""
         if self._process:
             self._process.close()
 
@@ -240,7 +240,7 @@ class PackageReader:
         return is_valid
 
     def _unparsed_rows(self, file: DataFile, lines: Iterator[list[str]]) -> _UnparsedRows:
-        """Return the rows of a file and the function that parses one. In the other process, most were parsed before."""
+        """Return the rows of a file and the function that parses one. The parser process has parsed most of them."""
         if self._process and self._process.parses(file.resource_type.name):
             return self._process.read(file)
         return file.rows(lines), file.parse_function()

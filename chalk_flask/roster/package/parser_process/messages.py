@@ -1,4 +1,4 @@
-"""Messages between the importing process and the process that parses files."""
+"""Messages between the importing process and the parser process."""
 
 from __future__ import annotations
 
@@ -30,18 +30,17 @@ __all__ = [
 ]
 
 _HEADER = struct.Struct("<I")
-"""Number of bytes of the batch that follows."""
+"""Header of a batch: its length in bytes."""
 
 ReceivedRow: TypeAlias = ParsedRecord | list[str]
-"""Valid row as the parser returns it, or another row as its cells."""
-
+"""Valid row as the parser returns it, or the cells of an invalid row."""
 
 BatchEnd: TypeAlias = Literal["", "end", "csv", "unreadable"]
 """Reason why the rows of a file end after a batch: no error, or the kind of the error. Empty if more batches follow."""
 
 
 class SharedFile(NamedTuple):
-    """File for the other process: where its bytes are, its size, and the mode of the file."""
+    """File for the parser process: the place of its bytes, its unpacked size in bytes, and its mode."""
 
     place: FilePlace
     size: int
@@ -50,7 +49,7 @@ class SharedFile(NamedTuple):
 
 @dataclass(frozen=True)
 class ParseRequest:
-    """Files to parse by name, in this order, how to read them, and the maximum size of a cell in bytes."""
+    """Request for the rows of files: files by name in order, reading options, and maximum size of a cell in bytes."""
 
     files: Mapping[str, SharedFile]
     options: ReadingOptions
@@ -58,7 +57,7 @@ class ParseRequest:
     max_cell_bytes: int
 
     def encode(self) -> bytes:
-        """Return the JSON that the process reads."""
+        """Return the JSON that the parser process reads."""
         options = vars(self.options) | {"role_map": dict(self.options.role_map)}
         files = [(name, *file.place, file.size, file.mode) for name, file in self.files.items()]
         return orjson.dumps([files, options, self.strict, self.max_cell_bytes])
@@ -72,7 +71,7 @@ class ParseRequest:
 
 
 class SharedPackage(Package):
-    """Package with the files of a request, whose descriptors the process inherited."""
+    """Package with the files of a request, whose descriptors the parser process has inherited."""
 
     def __init__(self, request: ParseRequest) -> None:
         self._files = {f"{name}.csv": file for name, file in request.files.items()}
@@ -92,11 +91,11 @@ class SharedPackage(Package):
         return self._files[name].size
 
     def place(self, name: str) -> FilePlace:
-        """Return where the bytes of a file are."""
+        """Return the place of the bytes of a file."""
         return self._files[name].place
 
     def check_limits(self, limits: ArchiveLimits) -> Iterator[ImportProblem]:
-        """Return nothing: the other process has checked the limits."""
+        """Return no errors, because the importing process has checked the limits."""
         return iter(())
 
 
@@ -104,7 +103,8 @@ class RowBatch(NamedTuple):
     """Consecutive rows of a file.
 
     `position` is the number of bytes of the file that were read. The last batch has the message of the error that ended
-    the file, if any, and the values of a `RowStatistics` for all rows. They are empty if the header is invalid.
+    the file, if any. Its `statistics` are the values of a `RowStatistics` for all rows, or empty if the header is
+    invalid.
     """
 
     name: str

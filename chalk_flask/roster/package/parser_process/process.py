@@ -1,4 +1,4 @@
-"""Start of the process that parses files, and the rows that it returns."""
+"""Start of the parser process, and the rows that it returns."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from chalk_flask.roster.package.parser_process.messages import (
 __all__ = ["ParserProcess", "ParserProcessError", "ProcessEndedError"]
 
 MIN_FILE_BYTES: Final = 16 << 20
-"""Size from which a file is parsed in the other process. Its start takes as long as parsing a few megabytes."""
+"""Size from which the parser process parses a file. The start of the process takes as long as a few megabytes."""
 
 PIPE_BYTES: Final = 1 << 20
 """Maximum size of the batches that wait for the importing process, as far as the system allows."""
 
 
 class ParserProcessError(OSError):
-    """Error of an import whose parsing process was killed. Nothing was written."""
+    """Error of an import whose parser process has ended too early. Nothing was written."""
 
 
 class ProcessEndedError(Exception):
-    """Signal that the process has ended too early. It is no OSError, which would be an error of the file."""
+    """Error of a parser process that has ended too early. It is no OSError, which would be an error of the file."""
 
 
 class ParserProcess(Closeable):
@@ -49,7 +49,7 @@ class ParserProcess(Closeable):
 
     @classmethod
     def start(cls, package: Package, options: ReadingOptions, *, strict: bool) -> ParserProcess | None:
-        """Start the process. Return None if no file is large, if there is one core, or if the system forbids it."""
+        """Start the process. Return None if no file is large, if there is one core, or if the process cannot start."""
         files = {
             name: SharedFile(package.place(f"{name}.csv"), package.size(f"{name}.csv"), package.modes[name])
             for name in package.data_files()
@@ -72,7 +72,7 @@ class ParserProcess(Closeable):
     def read(self, file: DataFile) -> tuple[Iterator[ReceivedRow], Callable[[ReceivedRow], Row]]:
         """Return the rows of a file, and the function that converts or parses them.
 
-        The rows raise what reading the file raises, and ProcessEndedError. Read the files in the order of FILES.
+        Read the files in the order of FILES. The iterator raises csv.Error, UnreadableFileError and ProcessEndedError.
         """
         rows, parse = _ReceivedRows(self._batches(file.resource_type.name), file), file.parse_function()
         return iter(rows), lambda row: row if isinstance(row, tuple) else parse(row)
@@ -143,7 +143,10 @@ def start_process(request: ParseRequest) -> subprocess.Popen[bytes]:
 
 
 def _is_parsed(package: Package, name: str) -> bool:
-    """Return True for a large file. Rows of files with derived fields contain objects that have no bytes."""
+    """Return True if the parser process parses a file: it is large and has no derived fields.
+
+    Rows of files with derived fields contain objects, which a batch cannot transfer.
+    """
     is_listed = package.modes.get(name) in ("bulk", "delta") and not FILES[name].derived_fields
     return is_listed and package.size(f"{name}.csv") >= MIN_FILE_BYTES
 

@@ -1,4 +1,4 @@
-"""Program of the process that parses files. It reads a `ParseRequest` from stdin, and writes batches to stdout."""
+"""Program of the parser process. It reads a `ParseRequest` from stdin, and writes batches to stdout."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["main", "parse_files"]
 BATCH_ROWS = 250
 
 MAX_INVALID_CHARACTERS = 1 << 20
-"""Characters of invalid rows above which a batch is sent. Each row may have megabytes, and is not kept."""
+"""Number of characters of invalid rows above which a batch is sent. A row may have megabytes."""
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ class _FileParser:
         self._rows: list[ReceivedRow] = []
 
     def run(self) -> None:
-        """Write the rows of the file, and why they end."""
+        """Write the rows of the file, and the reason why they end."""
         end: BatchEnd = "end"
         message = ""
         try:
