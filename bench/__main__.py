@@ -55,7 +55,7 @@ PARTS: Final = (
     "console",
 )
 MAX_PACKAGE_MB: Final = 16_384
-"""Size of an unpacked district up to which it is imported. A million users take about 1,500 MB."""
+"""Maximum size of an unpacked package of a benchmark. A million users take about 1,500 MB."""
 
 FORMER_PART_NAMES: Final = {"ways-in": "access"}
 

@@ -34,7 +34,7 @@ READ_TARGETS: Final = {
     "classstudents": Target("≥", 0.85),
     "schoolstudents": Target("≥", 0.8),
 }
-"""Limits of the reads. The 99th percentiles of their response times have a limit of their own."""
+"""Targets of the reads. The 99th percentiles of their response times have another target."""
 
 TARGETS: Final = {
     **READ_TARGETS,

@@ -138,8 +138,8 @@ def measure_reads(
 ) -> Iterator[Figure]:
     """Yield the rate of each read over the rate of a server that sends the same bytes from memory.
 
-    There are two figures: with random ids and offsets, and for one URL again and again (`.same`). A third one compares
-    the 99th percentiles of the response times with random ids and offsets (`.p99`).
+    There are three figures for each read: with random ids and offsets, the 99th percentiles of these response times
+    (`.p99`), and for one URL again and again (`.same`).
     """
     for name, some in paths.items():
         rounds = _alternate_with_baseline(name, server, baseline, some, load)

@@ -56,7 +56,7 @@ class BenchmarkError(Exception):
 
 @dataclass(frozen=True)
 class CompletedCommand:
-    """Duration in seconds, peak memory in MiB with further processes, and standard output of a command."""
+    """Result of a command: seconds, peak memory in MiB with that of its child processes, and standard output."""
 
     seconds: float
     peak_mb: float

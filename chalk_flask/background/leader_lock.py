@@ -21,10 +21,10 @@ RETRY_INTERVAL_SECONDS: Final = 1.0
 
 
 class LeaderLock:
-    """Lock on a file, held by at most one process. The operating system releases it when that process ends.
+    """Lock on a file, or lease of the store, held by at most one process. Only `is_held` is thread-safe.
 
-    Without a path the lock is always held: no other process can open the store. With a lease, that is the lock, and it
-    may be lost. Only `is_held` is thread-safe.
+    The operating system releases the file lock when its process ends. A lease may be lost at any time. Without a path
+    and a lease, the lock is always held: no other process can open the store.
     """
 
     def __init__(
@@ -50,8 +50,8 @@ class LeaderLock:
     def has_holder(self) -> bool:
         """Return True if this process or another one holds the lock. Does not create the file.
 
-        A worker that tries to acquire the lock during this call fails, and tries again after its interval. Raises
-        OSError.
+        A worker that tries to acquire the file lock during this call fails, and tries again after its interval. Raises
+        OSError. With a lease, returns False if the store cannot be reached.
         """
         if self._lease is not None:
             return self._lease.has_holder()
@@ -73,7 +73,7 @@ class LeaderLock:
         """Return True if this process holds the lock or acquires it now; never block.
 
         Tries at most once per `retry_interval` seconds. Raises OSError if the file cannot be created, and StorageError
-        for a lease.
+        if the lease cannot be acquired because of the store.
         """
         if self._lease is not None and not self.is_held:
             return self._is_due() and self._lease.try_acquire()
@@ -105,7 +105,7 @@ class LeaderLock:
 
 
 def worker_lock(task: str, store: Backend, storage: str, data: Path) -> LeaderLock:
-    """Return the lock of a task for an open store: its lease if several machines use the store, else a file."""
+    """Return the lock of a task for an open store: a lease if several machines use the store, and otherwise a file."""
     lock = leader_lock_for(task, storage, data, shared=store.shared or store.has_leases)
     return LeaderLock(lock.path, lease=store.lease(task)) if store.has_leases else lock
 

@@ -1,4 +1,4 @@
-"""Command lines of further processes of the program."""
+"""Command line with which the program starts further processes."""
 
 from __future__ import annotations
 

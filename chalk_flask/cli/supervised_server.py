@@ -75,7 +75,7 @@ def _forget_metrics(own_folder: Path | None, process: ServingProcess) -> None:
 
 
 def _handle_end(own_folder: Path | None, process: ServingProcess, status: int) -> None:
-    """Clean up after a process. If it could not read the mapped store, no process maps it from now on."""
+    """Delete the metrics of a process that has ended. After SIGBUS, stop all processes from mapping the store."""
     from backends.sqlite.connection import disable_mapping
 
     _forget_metrics(own_folder, process)

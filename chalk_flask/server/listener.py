@@ -59,11 +59,11 @@ class PolledResponses:
         self.channels.append((time.monotonic() + APPLICATION_POLL_SECONDS, channel))
 
     def open(self, wake_loop: Callable[[], None]) -> None:
-        """Let `wake` call this function, which wakes the server loop."""
+        """Let `wake` call `wake_loop`, which wakes the server loop. Call this before the loop runs."""
         self._wake_loop = wake_loop
 
     def wake(self) -> None:
-        """Resume all responses now, because what they wait for may be there. Does nothing before `open`."""
+        """Wake the server loop to resume all responses, because there may be a commit. Does nothing before `open`."""
         if not self.channels or self._must_resume:
             return
         with self._lock:

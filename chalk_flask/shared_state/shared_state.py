@@ -120,7 +120,7 @@ class StoreState(SharedState):
     def attempt(self, operation: Callable[[SharedValues], Result], otherwise: Callable[[], Result]) -> Result:
         """Return the result of an operation in a transaction on the values of the store. Never calls `otherwise`.
 
-        A process that fell back to its memory would accept what another one has seen. Raises StorageError.
+        In its own memory, a process would accept an id that another one has accepted. Raises StorageError.
         """
         with self._store.share_values() as values:
             return operation(values)
@@ -129,7 +129,7 @@ class StoreState(SharedState):
 def credential_state(store: Backend, machine_state: SharedState) -> SharedState:
     """Return the state for used credentials and attempts.
 
-    It is in the store if that is used by several machines. Otherwise it is that of this machine.
+    It is in the store if several machines use the store. Otherwise it is `machine_state`, in a file.
     """
     return StoreState(store) if store.has_shared_values else machine_state
 

@@ -46,7 +46,7 @@ class DeliveryContext:
     """Objects that all delivery queues of a worker share.
 
     `now` returns the system time, with which deliveries are signed. Waits and stored times use `clock`. The queues send
-    while `is_leading` returns True: another process may have become the worker.
+    only while `is_leading` returns True, because another process may have become the worker.
     """
 
     store: Backend

@@ -188,7 +188,7 @@ class DeliveryQueue:
         return True
 
     def _wait_for_capacity(self) -> bool:
-        """Wait while too many results are unsaved; return False if the worker stops, or another process became it."""
+        """Wait while too many results are unsaved; return False if the worker stops or has lost its lock."""
         with self._unsaved_changed:
             while len(self._unsaved) >= MAX_UNSAVED_RESULTS and not self._context.stopping.is_set():
                 self._unsaved_changed.wait(CAPACITY_POLL_SECONDS)

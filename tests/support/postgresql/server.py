@@ -25,7 +25,7 @@ USER = "chalk"
 DATABASE = "postgres"
 INSTALL_COMMAND = "apt-get install postgresql-15 postgresql-contrib"
 START_ATTEMPTS = 5
-"""Another process may take the free port before the server does."""
+"""Number of attempts to start a server, because another process may take the free port before it does."""
 
 OPTIONS = {
     "listen_addresses": "127.0.0.1",

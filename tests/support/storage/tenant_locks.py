@@ -39,7 +39,7 @@ class MemoryLease(Lease):
 
 
 class TenantLockBackend(MemoryBackend):
-    """Memory backend in which tenants have writers at the same time, with shared values and leases."""
+    """Memory backend with a write lock for each tenant, shared values and leases."""
 
     has_shared_values = True
     has_leases = True
