@@ -277,13 +277,13 @@ def _drain(loop: _Loop, received: list[int]) -> None:
     """
     for server in _listeners(loop.sockets):
         wasyncore.dispatcher.close(server)  # the listening socket alone: the threads still use the trigger
-    deadline, asked = time.monotonic() + SHUTDOWN_SECONDS, set[Channel]()
+    deadline, checked = time.monotonic() + SHUTDOWN_SECONDS, set[Channel]()
     while (channels := _channels(loop.sockets)) and time.monotonic() < deadline and len(received) < 2:
         idle = [channel for channel in channels if not (channel.requests or channel.total_outbufs_len)]
-        for channel in asked.intersection(idle):
+        for channel in checked.intersection(idle):
             channel.will_close = True
-        is_first = not asked.issuperset(idle)
-        asked.update(idle)
+        is_first = not checked.issuperset(idle)
+        checked.update(idle)
         loop.sockets.update_all()
         # Each idle connection may have received a request that no event has reported yet, beside the end of another.
         # A thread that ends a response does not wake the loop.

@@ -226,9 +226,9 @@ def test_missing_index_is_damage(postgresql_url: str, postgresql_server: Postgre
 
 def test_server_that_is_not_there_fails_without_its_password(postgresql_server: PostgresqlServer) -> None:
     for url in (
-        "postgresql://chalk:very%20secret@127.0.0.1:1/chalk",
-        f"postgresql://nobody:very%20secret@127.0.0.1:{postgresql_server.port}/postgres",
-        f"postgresql://chalk:very%20secret@127.0.0.1:{postgresql_server.port}/nowhere",
+        "postgresql://chalk:entirely%20secret@127.0.0.1:1/chalk",
+        f"postgresql://nobody:entirely%20secret@127.0.0.1:{postgresql_server.port}/postgres",
+        f"postgresql://chalk:entirely%20secret@127.0.0.1:{postgresql_server.port}/nowhere",
     ):
         for call in store_exists, lambda url: open_store(url, COLLECTIONS):
             with pytest.raises(StorageUnavailableError) as caught:
